@@ -269,6 +269,9 @@ impl Session {
     /// Handles a node's message.
     pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
         let now = self.now;
+        if self.live.contains_key(&id) {
+            self.on_heard();
+        }
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
         live.on_heard(now);
         if let Some(stream) = &mut self.stream {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Ending, Event, Judge};
-use super::join::ALIVE;
 use super::node::State;
 use super::{AdmissionPolicy, Session};
 use crate::chain::NodeId;
@@ -32,8 +31,7 @@ impl Session {
         // answers blocks more than a tool, while the node continues to report that it is alive.
         let step_limit = self.spec.step_limit;
         let is_leaving = matches!(self.book.stage, Stage::Leaving);
-        // A controller that hears no node is cut off itself.
-        let hears = self.nodes().any(|known| now.saturating_sub(known.live.heard_at) < dead_after * ALIVE);
+        let hears = self.hears();
         let is_gone = |silent, limit| silent > if hears { limit } else { ABSENCE.max(limit) };
         let mut events = Vec::new();
         let mut failures = Vec::new();
@@ -44,7 +42,7 @@ impl Session {
                 events.push(Event::Left { node: id, reason: "it has not come back".to_owned() });
                 continue;
             }
-            let silent = now.saturating_sub(live.heard_at);
+            let silent = now.saturating_sub(live.heard_at.max(self.hears_since));
             match &node.state {
                 _ if members.contains(&id) => continue,
                 State::Finishing { done: true, .. } | State::Complete { .. } => continue,

@@ -99,6 +99,9 @@ pub struct Session {
     last_join: Duration,
     /// When a node first returned, or came back.
     returned_at: Option<Duration>,
+    /// When any node was last heard, and since when the controller has heard nodes without an outage.
+    heard_at: Duration,
+    hears_since: Duration,
     /// When all nodes had verified the whole stream of this round.
     released_at: Option<Duration>,
     /// When a finished node was last dismissed.
@@ -123,6 +126,8 @@ impl Session {
             began: now,
             last_join: now,
             returned_at: None,
+            heard_at: now,
+            hears_since: Duration::ZERO,
             released_at: None,
             let_go_at: None,
             effects: Vec::new(),
@@ -234,6 +239,19 @@ impl Session {
     #[must_use]
     pub fn stream_id(&self) -> Option<StreamId> {
         self.stream.as_ref().map(|stream| stream.id())
+    }
+
+    /// Records that a node was heard. After an outage of the controller, every node gets the same time again.
+    fn on_heard(&mut self) {
+        if !self.hears() {
+            self.hears_since = self.now;
+        }
+        self.heard_at = self.now;
+    }
+
+    /// Whether the controller hears any node; otherwise it is cut off itself.
+    fn hears(&self) -> bool {
+        self.now.saturating_sub(self.heard_at) < self.spec.dead_after * join::ALIVE
     }
 
     /// The running stream's chain, from the golden node; empty if no stream runs.
