@@ -174,7 +174,7 @@ mod tests {
             place: 0,
             resume: None,
         };
-        let error = connect(address, (&join, &own), &hello, patience).err().unwrap().to_string();
+        let error = connect(address, (&join, &own), &hello, None, patience).err().unwrap().to_string();
         assert!(error.contains("no answer came in time") && !error.contains("temporarily"), "{error}");
     }
 }
