@@ -123,11 +123,7 @@ class Story:
             if self.scenario.site_dhcp:
                 resources.enter_context(site_dhcp.server(self.wire, LOGS))
             with self.report.step("Golden machine boots"):
-                self.server = resources.enter_context(machine(
-                    "golden", self.golden_drives(), LOGS, network=self.wire, uefi=self.golden_variables(),
-                    second_mac=self.golden.second_mac,
-                    **GOLDEN_CARD))
-                self.server.wait_ready()
+                self.boot_golden(self.golden_variables())
             self.hook("before_images")
             with self.report.step("kactl init, desc and image"):
                 self.describe_and_make_images()
@@ -148,6 +144,18 @@ class Story:
                         (LOGS / f"ka-{name}").write_text(text, errors="surrogateescape")
             with self.report.step("Golden machine powers off"):
                 self.server.power_off()
+
+    def boot_golden(self, variables=None):
+        """The golden machine comes up."""
+        self.server = self.resources.enter_context(machine(
+            "golden", self.golden_drives(), LOGS, network=self.wire, uefi=variables,
+            second_mac=self.golden.second_mac, **GOLDEN_CARD))
+        self.server.wait_ready()
+
+    def reset_golden(self):
+        """The golden machine loses its power, and boots again."""
+        self.server.kill()
+        self.boot_golden()
 
     def golden_drives(self):
         return [Drive(own.path, sector=own.sector, serial=disk.serial)
@@ -182,6 +190,7 @@ class Story:
         working = [] if not self.scenario.ends else list(self.vms.values())
         outcome, heard, told = None, "", started
         while working or outcome is None:
+            self.hook("meanwhile")
             for vm in self.vms.values():
                 vm.check()
             for vm in [vm for vm in working if not vm.running()]:
@@ -219,7 +228,8 @@ class Story:
                            f"{on_wire / 1e6:.1f} MB, {share:.0%} of the tar's {size / 1e6:.1f} MB")
         # How well it is compressed depends on how busy this machine is. More than the tar itself does not: that would be
         # the same bytes twice.
-        too_much = [] if share <= 1 else [f"{share:.0%} of the tar's size went over it: more than once"]
+        most = self.scenario.streams
+        too_much = [] if share <= most else [f"{share:.0%} of the tar's size went over it: more than {most} times"]
         self.report.found("golden", "wire", too_much)
 
     # -- the disks --------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::Inventory;
@@ -28,8 +28,8 @@ use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
 
-/// How often the node asks the run for a place before it gives up.
-const TRIES: u32 = 5;
+/// How long at least the node asks the run for a place, and how often.
+const MIN_PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// The mount point of the new system.
@@ -93,15 +93,15 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     }
 }
 
-/// Joins; asks again if the controller is too busy to answer at once.
+/// Joins; asks again if the controller is too busy to answer at once, or has vanished and may be resumed.
 fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
-    let mut tries = 1;
+    let (began, patience) = (Instant::now(), node.patience.max(MIN_PATIENCE));
     loop {
         let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
         match Session::join(node.controller, (&node.join, &node.key), hello.clone(), listener) {
-            Err(error @ JoinError::Unreachable { .. }) if tries < TRIES => {
-                log::warn!("{error} (try {tries} of {TRIES})");
-                tries += 1;
+            Err(error @ JoinError::Unreachable { .. }) if began.elapsed() < patience => {
+                let left = patience.saturating_sub(began.elapsed()).as_secs();
+                log::warn!("{error}; asking again, for {left} s more");
                 thread::sleep(PAUSE);
             }
             outcome => return outcome.map_err(|e| e.to_string()),
@@ -213,7 +213,7 @@ fn receive(
         read_back: false,
         ..Options::default()
     };
-    let over = |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.0 });
+    let over = |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.to_string() });
     let (stream, mut reader) = step(Step::WaitForNodes, || session.wait_for_stream()).map_err(over)?;
     let received = step(Step::ReceiveSystem, || {
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;

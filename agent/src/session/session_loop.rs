@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 
 use super::connect::{self, JoinError, Joined};
 use super::outage::{Doing, Limits, Outage};
-use super::{Event, Outbound, Welcome};
+use super::{Event, Outbound, SessionOver, Welcome};
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
@@ -125,7 +125,7 @@ impl SessionLoop {
         let failure = Failure::transient(Step::Session, FailureKind::System { reason: reason.clone() });
         self.send(&ToController::Failed(failure));
         self.flush();
-        self.end(reason);
+        self.end(SessionOver::Ended(reason));
     }
 
     fn keep(&mut self) -> io::Result<()> {
@@ -265,7 +265,7 @@ impl SessionLoop {
                 return Ok(Next::Stop);
             }
             ToAgent::Refused { reason } => {
-                self.end(reason);
+                self.end(SessionOver::Ended(reason));
                 return Ok(Next::Stop);
             }
             ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it spoke out of turn"),
@@ -376,7 +376,7 @@ impl SessionLoop {
 
     fn come_back(&mut self) -> io::Result<Next> {
         if let Some(reason) = self.outage.end(&self.address.to_string(), Instant::now()) {
-            self.end(reason);
+            self.end(SessionOver::Lost(reason));
             return Ok(Next::Stop);
         }
         if self.tried_at.elapsed() < RETRY {
@@ -392,7 +392,7 @@ impl SessionLoop {
                 Ok(Next::Continue)
             }
             Err(error @ JoinError::Refused { .. }) => {
-                self.end(error.to_string());
+                self.end(SessionOver::Lost(error.to_string()));
                 Ok(Next::Stop)
             }
             Err(error) => {
@@ -418,9 +418,9 @@ impl SessionLoop {
         self.sockets.waker().wake()
     }
 
-    fn end(&mut self, reason: String) {
-        self.end_stream(reason.clone());
-        self.report(Event::Over(reason));
+    fn end(&mut self, over: SessionOver) {
+        self.end_stream(over.to_string());
+        self.report(Event::Over(over));
     }
 
     fn report(&self, event: Event) {

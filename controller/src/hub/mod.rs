@@ -438,12 +438,28 @@ impl EventLoop {
                 Order::Answer { session, node, confirmed } => (session, Input::Answer { node, confirmed }),
                 Order::Quit => {
                     self.quit_at = Some(Instant::now());
+                    self.stop_the_rest();
                     continue;
                 }
             };
             if let Some(held) = self.sessions.get_mut(&session) {
                 held.on(input, self.start.elapsed());
             }
+        }
+    }
+
+    /// Refuses the nodes of lasting sessions once the run itself has ended: nobody resumes it, and they must not wait
+    /// for that.
+    fn stop_the_rest(&mut self) {
+        let has_ended = |name: &String| self.sessions.get(name).is_none_or(|h| h.session.ending().is_some());
+        if !self.sessions.keys().any(has_ended) {
+            return;
+        }
+        let rest = self.owners.iter().filter(|(_, (session, _))| !has_ended(session));
+        let rest: Vec<ConnectionId> = rest.map(|(connection, _)| *connection).collect();
+        for connection in rest {
+            self.refuse(connection, "the run has ended");
+            self.owners.remove(&connection);
         }
     }
 

@@ -460,9 +460,10 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
     let spec = SessionSpec {
         only: listed(&request.permission),
         rounds: 1,
+        patience: request.stream.patience.unwrap_or(PATIENCE),
         ..request.stream.session(name, request.wanted, Gate::Lasting(STAGE2_LINGER))
     };
-    // A machine that waits for the tools has nothing to lose: it boots again.
+    // A machine that waits for the tools has nothing to lose: it joins again. So this session has no journal.
     SessionSetup { spec, source, log, booted: None, journal: None, resume: None }
 }
 
