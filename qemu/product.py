@@ -72,6 +72,11 @@ def stop_pxe(golden):
     wait_for(golden, "! ss -Huln sport = :69 | grep -q .", "kactl pxe to end", f"{OUTPUT}/pxe.log")
 
 
+def quoted(text):
+    """As one word of a command line."""
+    return shlex.quote(text)
+
+
 def run_command(nodes, selections, options=""):
     """The command line of the run."""
     disks = " ".join(f"-p {shlex.quote(selection.pick)}" + (f" {desc(selection.golden)}" if selection.described else "")

@@ -207,6 +207,7 @@ class Scenario:
     failing: frozenset[str] = frozenset()  # nodes that must fail
     ends: bool = True  # the nodes power off or reboot; otherwise they go on into the new system
     hooks: object = None  # the scenario's own module, whose functions the story calls if they are there
+    woken: bool = False  # the scenario starts the nodes' machines itself, when they are switched on
     streams: int = 1  # how often the system may have to be sent
     site_dhcp: bool = False  # a foreign DHCP server on the wire
 

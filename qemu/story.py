@@ -186,18 +186,18 @@ class Story:
         """Boot all nodes, and wait until the run has ended and each node has powered off or rebooted."""
         self.hook("before_nodes")
         started = time.monotonic()
-        self.vms = {node.name: self.boot_by_pxe(node) for node in self.nodes}
-        working = [] if not self.scenario.ends else list(self.vms.values())
+        self.vms = {} if self.scenario.woken else {node.name: self.boot_by_pxe(node) for node in self.nodes}
+        working = [node.name for node in self.nodes] if self.scenario.ends else []
         outcome, heard, told = None, "", started
         while working or outcome is None:
             self.hook("meanwhile")
             for vm in self.vms.values():
                 vm.check()
-            for vm in [vm for vm in working if not vm.running()]:
-                working.remove(vm)
+            for name in [name for name in working if name in self.vms and not self.vms[name].running()]:
+                working.remove(name)
                 seconds = time.monotonic() - started
-                self.report.note(f"{vm.name} ended after {seconds:.1f} s")
-                self.report.cell(vm.name, "PXE to end", f"{seconds:.1f} s")
+                self.report.note(f"{name} ended after {seconds:.1f} s")
+                self.report.cell(name, "PXE to end", f"{seconds:.1f} s")
             outcome = outcome or product.poll_run(self.server)
             if outcome and outcome.status not in (0, 1):
                 return outcome
@@ -206,9 +206,9 @@ class Story:
                 if words != heard:
                     self.report.note(f"kactl: {words}")
                 heard = words
-            if time.monotonic() - started > product.RUN_PATIENCE:
-                waiting = " ".join(vm.name for vm in working) or "kactl run"
-                raise VmTrouble(f"no end of {waiting} after {product.RUN_PATIENCE} s; see {LOGS}")
+            if time.monotonic() - started > product.RUN_PATIENCE * self.scenario.streams:
+                waiting = " ".join(working) or "kactl run"
+                raise VmTrouble(f"no end of {waiting} after {time.monotonic() - started:.0f} s; see {LOGS}")
             time.sleep(0.5)
         for vm in self.vms.values() if self.scenario.ends else ():
             vm.wait_end()
