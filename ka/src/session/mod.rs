@@ -26,8 +26,6 @@ pub mod arrival;
 pub mod book;
 pub mod cards;
 mod confirm;
-#[cfg(test)]
-mod confirm_tests;
 pub mod event;
 mod input;
 mod join;

@@ -11,10 +11,10 @@ use crate::seal::StreamKey;
 use crate::step::Step;
 use crate::wire::control::{Hello, Progress, ToController};
 
-use super::plans::Plans;
-use super::status::Phase;
-use super::tests::{COMPLETE, mac, session, target};
-use super::*;
+use super::{COMPLETE, mac, session, target};
+use crate::session::plans::Plans;
+use crate::session::status::Phase;
+use crate::session::*;
 
 const GB: u64 = 1_000_000_000;
 
@@ -44,7 +44,7 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
         place: 0,
         resume: None,
     };
-    super::tests::join(session, id, [10, 0, 0, last], hello)
+    super::join(session, id, [10, 0, 0, last], hello)
 }
 
 /// A run that erases `sda`, and asks again if `ask`.
