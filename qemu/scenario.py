@@ -1,6 +1,6 @@
 """What a scenario is: the golden machine, the machines that it is cloned onto, and what is asked of ka.
 
-A scenario is data. The story of a run (cluster.py) is one for all of them; what a scenario adds to it is
+A scenario is data. The trial of a run (cluster.py) is one for all of them; what a scenario adds to it is
 a function of its own module in scenarios/.
 """
 
@@ -206,7 +206,7 @@ class Scenario:
     expect_status: int = 0
     failing: frozenset[str] = frozenset()  # nodes that must fail
     ends: bool = True  # the nodes power off or reboot; otherwise they go on into the new system
-    hooks: object = None  # the scenario's own module, whose functions the story calls if they are there
+    hooks: object = None  # the scenario's own module, whose functions the trial calls if they are there
     woken: bool = False  # the scenario starts the nodes' machines itself, when they are switched on
     streams: int = 1  # how often the system may have to be sent
     site_dhcp: bool = False  # a foreign DHCP server on the wire

@@ -12,18 +12,18 @@ from vm import VmTrouble, machine
 __all__ = ["check_all", "shared_ids"]
 
 
-def check_all(story):
+def check_all(trial):
     """Boot all clones at once, ask them, and look at their disks once more."""
-    report = story.report
+    report = trial.report
     answers_of = {}
     with report.step("Clones boot by themselves"), contextlib.ExitStack() as resources:
         started = time.monotonic()
         vms = {
             node.name: resources.enter_context(machine(
                 f"{node.name}-boot", node.drives(), LOGS, **node.options()))
-            for node in story.sound_nodes() if node.identity
+            for node in trial.sound_nodes() if node.identity
         }
-        for node in story.sound_nodes():
+        for node in trial.sound_nodes():
             if node.name not in vms:
                 report.found(node.name, "boot", ["not tried, its disk is no clone"])
                 continue
@@ -37,21 +37,21 @@ def check_all(story):
                 report.found(node.name, "boot", [str(trouble)])
                 continue
             report.found(node.name, "boot", booted.faults(
-                answers, vm.console(), node.disk_names(), story.golden, node.identity)
+                answers, vm.console(), node.disk_names(), trial.golden, node.identity)
                 + booted.serial_faults(answers, node.serials()))
-            report.found(node.name, "after boot", clone.sound(node.disks, story.golden))
-    judge_identities(story, answers_of)
+            report.found(node.name, "after boot", clone.sound(node.disks, trial.golden))
+    judge_identities(trial, answers_of)
 
 
-def judge_identities(story, answers_of):
+def judge_identities(trial, answers_of):
     """No two machines alike, and none like the golden one."""
-    marks = {name: booted.marks(answers) for name, answers in answers_of.items()} | {"golden": story.before.marks}
+    marks = {name: booted.marks(answers) for name, answers in answers_of.items()} | {"golden": trial.before.marks}
     if len(marks) == 1:
         return
-    kinds = set(story.before.marks.host_keys)
+    kinds = set(trial.before.marks.host_keys)
     lacking = [f"{name} has keys of {sorted(own.host_keys)}, not {sorted(kinds)}"
                for name, own in marks.items() if set(own.host_keys) != kinds]
     keys = {f"{name} {kind}": key for name, own in marks.items() for kind, key in own.host_keys.items()}
-    story.report.found("all", "own machine-id", shared_ids({name: own.machine_id for name, own in marks.items()}))
-    story.report.found("all", "own SSH host keys", lacking + shared_ids(keys))
-    story.report.found("all", "own host name", shared_ids({name: own.hostname for name, own in marks.items()}))
+    trial.report.found("all", "own machine-id", shared_ids({name: own.machine_id for name, own in marks.items()}))
+    trial.report.found("all", "own SSH host keys", lacking + shared_ids(keys))
+    trial.report.found("all", "own host name", shared_ids({name: own.hostname for name, own in marks.items()}))

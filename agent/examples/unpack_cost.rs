@@ -1,5 +1,5 @@
-//! Unpacks a stored stream as `ka-agent receive --dir` does, as fast as it can, for `make bench` to time beside
-//! `zstd -d | tar x`.
+//! Unpacks a stored stream as `ka-agent receive --dir` does, as fast as it can, for `make bench` to time
+//! beside `zstd -d | tar x`.
 //!
 //! `unpack_cost FILE DIR` opens the sealed blocks that `pack_cost` stored in `FILE`, decompresses and
 //! unpacks them into `DIR`. The same allocator as in the agent: it is part of the speed.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use ka::chain::{Offset, Plain};
+use ka::chain::{Offset, Plaintext};
 use ka::seal::{Block, Opener, StreamKey};
 use ka_agent::receive::Sink;
 use ka_net::relay::{BATCHES, StreamReader};
@@ -29,15 +29,15 @@ fn main() -> Result<(), Failure> {
         return Err("usage: unpack_cost FILE DIR".into());
     };
     let file = BufReader::with_capacity(1 << 18, std::fs::File::open(file)?);
-    let (to_reader, plain) = sync_channel(BATCHES);
+    let (to_reader, plaintext) = sync_channel(BATCHES);
     let opened = thread::spawn(move || open_all(file, &to_reader));
-    let mut reader = StreamReader::without_relay(plain, |_| (), Arc::default())?;
+    let mut reader = StreamReader::without_relay(plaintext, |_| (), Arc::default())?;
     Sink::Dir(directory.into()).receive(&mut reader)?;
     reader.finish()?;
     opened.join().map_err(|_| "the reading thread has panicked")?
 }
 
-fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(), Failure> {
+fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plaintext>) -> Result<(), Failure> {
     let mut line = String::new();
     file.read_line(&mut line)?;
     let opener = Opener::new(&serde_json::from_str::<StreamKey>(&line)?);
@@ -54,7 +54,7 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
             number += 1;
         }
         to_reader
-            .send(Plain { bytes: bytes.into(), total, end: Offset(end), from: None })
+            .send(Plaintext { bytes: bytes.into(), total, end: Offset(end), from: None })
             .map_err(|_| "nobody reads")?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! `ka-agent booted`: reports to the controller that this machine runs from its own disk, and removes itself.
 //!
-//! The finish wrote the unit that starts it. It sends a secret of one node and one run, once. The secret is useless
-//! for anything else, so it is sent unencrypted.
+//! The finish wrote the unit that starts it. It sends a secret of one node and one run, once. The secret is
+//! useless for anything else, so it is sent unencrypted.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use ka::first_boot::{DIRECTORY, MESSAGE, PATH, UNIT};
 use ka_net::http::client;
 
-/// How long to try to reach the controller, for a network that comes up late, and the pause between two tries.
+/// How long to try to reach the controller, for a network that comes up late, and the pause between two
+/// tries.
 const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -30,8 +31,8 @@ pub enum BootedError {
     Left(String, io::Error),
 }
 
-/// Reports to the controller, and removes unit, program and token from the system below `root`, whether the report
-/// succeeded or not: after ten minutes the run no longer waits.
+/// Reports to the controller, and removes unit, program and token from the system below `root`, whether the
+/// report succeeded or not: after ten minutes the run no longer waits.
 ///
 /// # Errors
 /// The controller was not reached, or a file could not be removed.

@@ -1,9 +1,9 @@
 //! What a node does: boot, join, write its disk, unpack, finish.
 //!
-//! It is a library as well as a binary so that the tests can drive its parts. [`init`] is PID 1, which never does the
-//! work. [`node`] is its child, which does. [`console`] is its other child, which shows the node to a person. The
-//! other modules are the steps of the work, in their order: [`boot`], [`session`], [`disk`], [`receive`], [`unpack`],
-//! [`finish`], [`kexec`].
+//! It is a library as well as a binary so that the tests can drive its parts. [`init`] is PID 1, which never
+//! does the work. [`node`] is its child, which does. [`console`] is its other child, which shows the node to
+//! a person. The other modules are the steps of the work, in their order: [`boot`], [`session`], [`disk`],
+//! [`receive`], [`unpack`], [`finish`], [`kexec`].
 //!
 //! ```
 //! use std::path::Path;

@@ -6,7 +6,8 @@ mod cli;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Musl's allocator maps fresh memory for every block and returns it at once: page faults were half of a relay's cost.
+/// Musl's allocator maps fresh memory for every block and returns it at once: page faults were half of a
+/// relay's cost.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 

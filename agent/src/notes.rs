@@ -1,7 +1,7 @@
 //! Notes: losses that are not failures and must still be reported, from anywhere in a node's work.
 //!
-//! A step deep in the finish cannot return a warning to its caller. It calls [`warn`]. The node's main thread collects
-//! the notes with [`take`] and sends them to the controller, whose summary shows them.
+//! A step deep in the finish cannot return a warning to its caller. It calls [`warn`]. The node's main thread
+//! collects the notes with [`take`] and sends them to the controller, whose summary shows them.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};

@@ -1,9 +1,10 @@
 //! A sample of the written data, hashed during the write and read back from the medium after the sync.
 //!
-//! A disk may accept writes, flush, and lose data without reporting it. A process that reads what it has just written
-//! gets it from the page cache, so the cache is dropped first. For a stream of up to 16 MiB the sample has nearly
-//! everything; in a longer one each piece has the same chance. The sample finds a medium that loses a part of its
-//! writes, but not one that has lost a few blocks, and it does not cover the file system's own tables.
+//! A disk may accept writes, flush, and lose data without reporting it. A process that reads what it has just
+//! written gets it from the page cache, so the cache is dropped first. For a stream of up to 16 MiB the
+//! sample has nearly everything; in a longer one each piece has the same chance. The sample finds a medium
+//! that loses a part of its writes, but not one that has lost a few blocks, and it does not cover the file
+//! system's own tables.
 
 use std::fs::File;
 use std::io;
@@ -48,8 +49,8 @@ impl<F> Sample<F> {
         Self { kept: Vec::new(), most, seen: 0, chance: Chance::new() }
     }
 
-    /// Offers bytes that were written to a file at `offset`. All pieces have the same chance. `file` is called for
-    /// each piece that is kept, and may decline to be sampled.
+    /// Offers bytes that were written to a file at `offset`. All pieces have the same chance. `file` is
+    /// called for each piece that is kept, and may decline to be sampled.
     pub(crate) fn offer(&mut self, offset: u64, bytes: &[u8], mut file: impl FnMut() -> Option<F>) {
         let mut at = offset;
         for bytes in bytes.chunks(PIECE) {

@@ -27,8 +27,8 @@ pub fn watch(watcher: impl Fn(&Doing) + Send + 'static) {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
 }
 
-/// Reports what the current step continues with, such as the next of several tools: a step that reports nothing new
-/// for too long counts as failed.
+/// Reports what the current step continues with, such as the next of several tools: a step that reports
+/// nothing new for too long counts as failed.
 pub fn goes_on(what: impl Display) {
     let step = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     report(&step.of(what));

@@ -1,7 +1,7 @@
 //! The golden node's configuration: `/etc/ka/ka.toml`, and the locations of ka's files.
 //!
-//! Everything has a default, so the file needs only what differs. An unknown key is an error: a misspelt `interface`
-//! must not be ignored.
+//! Everything has a default, so the file needs only what differs. An unknown key is an error: a misspelt
+//! `interface` must not be ignored.
 
 pub mod bmc;
 mod groups;
@@ -27,7 +27,8 @@ pub const DEFAULT_FILE: &str = "/etc/ka/ka.toml";
 /// The file that `kactl init` writes: every setting with its default, commented out.
 pub const TEMPLATE: &str = include_str!("config/ka.toml");
 
-/// The HTTP port for the boot files. It is next to the nodes' ports, because a golden node may run a web server too.
+/// The HTTP port for the boot files. It is next to the nodes' ports, because a golden node may run a web
+/// server too.
 const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
 

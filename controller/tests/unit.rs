@@ -1,4 +1,5 @@
-//! The service that runs `kactl pxe`, judged by systemd itself, and run by it. Needs systemd and, to run it, root.
+//! The service that runs `kactl pxe`, judged by systemd itself, and run by it. Needs systemd and, to run it,
+//! root.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;

@@ -26,8 +26,8 @@ impl FileError {
     }
 }
 
-/// Writes a file with exactly this mode, regardless of the umask. The content goes to a temporary file in the same
-/// directory, is synced, and is renamed into place.
+/// Writes a file with exactly this mode, regardless of the umask. The content goes to a temporary file in the
+/// same directory, is synced, and is renamed into place.
 ///
 /// # Errors
 /// [`FileError`]. An existing file is then untouched.

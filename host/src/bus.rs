@@ -45,8 +45,8 @@ pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     Ok(Attachment::Disk { bus, network })
 }
 
-/// Whether a disk is attached to a hot-pluggable bus: USB (whatever its adapter presents the disk as), `FireWire`, or
-/// a port that the kernel marks as removable, such as Thunderbolt and USB4.
+/// Whether a disk is attached to a hot-pluggable bus: USB (whatever its adapter presents the disk as),
+/// `FireWire`, or a port that the kernel marks as removable, such as Thunderbolt and USB4.
 #[must_use]
 pub fn is_external(sys: &Path, name: &str) -> bool {
     let Ok(path) = fs::canonicalize(sys.join("block").join(name)) else { return false };
@@ -68,16 +68,16 @@ fn is_firewire(part: &str) -> bool {
     number.is_some_and(|number| is_numbered(number, ""))
 }
 
-/// Whether a disk is an SD card. The kernel marks no MMC device as removable, neither soldered eMMC chips (whose
-/// `type` is `MMC`) nor cards in a reader.
+/// Whether a disk is an SD card. The kernel marks no MMC device as removable, neither soldered eMMC chips
+/// (whose `type` is `MMC`) nor cards in a reader.
 #[must_use]
 pub fn is_sd_card(sys: &Path, name: &str) -> bool {
     let kind = fs::read_to_string(sys.join("block").join(name).join("device/type")).unwrap_or_default();
     is_numbered(name, "mmcblk") && kind.trim_end().starts_with("SD")
 }
 
-/// The bus of a disk, from its name: `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (without its boot areas),
-/// `loop0`.
+/// The bus of a disk, from its name: `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (without its boot
+/// areas), `loop0`.
 fn bus(name: &str, path: &Path) -> Option<&'static str> {
     let lettered = |kind: &str| {
         name.strip_prefix(kind)
@@ -106,8 +106,8 @@ fn bus(name: &str, path: &Path) -> Option<&'static str> {
 
 /// Whether an NVMe namespace has at least one path and every path stays inside this machine.
 ///
-/// In sysfs a namespace is below its controller. Where several controllers may lead to it, it is below a subsystem
-/// with a link to each of them. A controller's `transport` attribute has the transport.
+/// In sysfs a namespace is below its controller. Where several controllers may lead to it, it is below a
+/// subsystem with a link to each of them. A controller's `transport` attribute has the transport.
 fn nvme_is_local(namespace: &Path) -> io::Result<bool> {
     let above = namespace.parent().unwrap_or(namespace);
     let mut controllers = Vec::new();

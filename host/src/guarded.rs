@@ -1,7 +1,7 @@
 //! Directories and locks that only this user can change, regardless of the umask and of what existed before.
 //!
-//! If others can open a lock, they can hold it and block every run. If others can write to a directory, they can plant
-//! files in it. So both get their modes at creation, and are checked before use.
+//! If others can open a lock, they can hold it and block every run. If others can write to a directory, they
+//! can plant files in it. So both get their modes at creation, and are checked before use.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -18,7 +18,8 @@ use crate::atomic::FileError;
 const WRITABLE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// Creates a directory and its missing parents. The directory itself gets exactly this mode, even if it existed.
+/// Creates a directory and its missing parents. The directory itself gets exactly this mode, even if it
+/// existed.
 ///
 /// # Errors
 /// [`FileError`]: the system's error, or the directory belongs to another user.
@@ -35,8 +36,8 @@ pub fn directory_of(path: &Path, mode: u32, owner: Option<u32>) -> Result<(), Fi
     set_mode(&open, mode).map_err(FileError::new("set the mode of the directory", path))
 }
 
-/// Creates a directory like [`directory`] if it is missing. An existing one keeps its mode except for the bits in
-/// `never`: an administrator may have chosen it, or it may reflect an ACL.
+/// Creates a directory like [`directory`] if it is missing. An existing one keeps its mode except for the
+/// bits in `never`: an administrator may have chosen it, or it may reflect an ACL.
 ///
 /// # Errors
 /// As of [`directory`].
@@ -49,7 +50,8 @@ pub fn shared_directory(path: &Path, mode: u32, never: u32) -> Result<(), FileEr
 /// Opens a lock file that no other user can open, and creates it if it is missing.
 ///
 /// # Errors
-/// [`FileError`]: the system's error, or the file belongs to another user, is a symbolic link, or has several names.
+/// [`FileError`]: the system's error, or the file belongs to another user, is a symbolic link, or has several
+/// names.
 pub fn lock(path: &Path) -> Result<File, FileError> {
     let open = || {
         let file = File::options()
@@ -78,8 +80,8 @@ fn ensure(path: &Path, mode: u32, owner: Option<u32>) -> Result<File, FileError>
     open(path, owner).map_err(FileError::new("use the directory", path))
 }
 
-/// Created with the narrow mode, so that others can never look inside. Each level is created separately, because the
-/// umask can only remove bits from the mode.
+/// Created with the narrow mode, so that others can never look inside. Each level is created separately,
+/// because the umask can only remove bits from the mode.
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
         make(above, 0o755)?;

@@ -1,9 +1,11 @@
 //! Detects whether a file system has lost data since it was opened.
 //!
-//! `syncfs(2)` alone does not report this. ext4 drops delayed blocks that it cannot place, counts an error and returns
-//! 0. A write error is reported once per open file, so a file opened later may never see it. XFS after a shutdown, and
-//! btrfs with a failing device, report in ways of their own. So every file system is watched through a descriptor that
-//! is opened before the first write, and each of these sources is read after the last one.
+//! `syncfs(2)` alone does not report this. ext4 drops delayed blocks that it cannot place, counts an error
+//! and returns
+//! 0. A write error is reported once per open file, so a file opened later may never see it. XFS after a
+//!    shutdown, and
+//! btrfs with a failing device, report in ways of their own. So every file system is watched through a
+//! descriptor that is opened before the first write, and each of these sources is read after the last one.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,12 +25,12 @@ use crate::words;
 pub struct Watched {
     directory: File,
     at: PathBuf,
-    before: Standing,
+    before: FileSystemState,
 }
 
 /// What a file system reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Standing {
+struct FileSystemState {
     read_only: bool,
     errors: Errors,
 }
@@ -83,7 +85,7 @@ impl Watched {
     /// Its state cannot be read.
     pub fn new(directory: OwnedFd, at: &Path) -> Result<Self, Lost> {
         let directory = File::from(directory);
-        let before = standing(&directory).map_err(|errno| Lost::Unknown { at: at.to_owned(), errno })?;
+        let before = state(&directory).map_err(|errno| Lost::Unknown { at: at.to_owned(), errno })?;
         if let Errors::Ext(count @ 1..) = before.errors {
             log::warn!("{}: the file system had {count} errors before; check it with e2fsck", at.display());
         }
@@ -111,7 +113,7 @@ impl Watched {
             // A file system that has shut itself down reports it here.
             Err(errno) => return Err(failed(errno)),
         }
-        let now = standing(&self.directory).map_err(|errno| Lost::Unknown { at: self.at.clone(), errno })?;
+        let now = state(&self.directory).map_err(|errno| Lost::Unknown { at: self.at.clone(), errno })?;
         match self.before.damage(&now) {
             Some(what) => Err(Lost::Damaged { at: self.at.clone(), what }),
             None => Ok(()),
@@ -119,7 +121,7 @@ impl Watched {
     }
 }
 
-impl Standing {
+impl FileSystemState {
     /// Describes what got worse.
     fn damage(&self, now: &Self) -> Option<String> {
         match (&self.errors, &now.errors) {
@@ -137,7 +139,7 @@ impl Standing {
     }
 }
 
-fn standing(directory: &File) -> Result<Standing, Errno> {
+fn state(directory: &File) -> Result<FileSystemState, Errno> {
     const EXT: u64 = 0xef53;
     const BTRFS: u64 = 0x9123_683e;
     let read_only = rustix::fs::fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY);
@@ -149,7 +151,7 @@ fn standing(directory: &File) -> Result<Standing, Errno> {
         },
         _ => Errors::Uncounted,
     };
-    Ok(Standing { read_only, errors })
+    Ok(FileSystemState { read_only, errors })
 }
 
 /// The file system's magic number (statfs(2)); its sign has no meaning.
@@ -157,7 +159,8 @@ fn kind(directory: impl AsFd) -> Result<u64, Errno> {
     Ok(rustix::fs::fstatfs(directory)?.f_type.cast_unsigned() & 0xffff_ffff)
 }
 
-/// Whether `syncfs(2)` does nothing or reports nothing for this file system, so that each file must be synced.
+/// Whether `syncfs(2)` does nothing or reports nothing for this file system, so that each file must be
+/// synced.
 ///
 /// # Errors
 /// The system's error.
@@ -219,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_becomes_worse_is_damage() {
-        let of = |read_only, errors| Standing { read_only, errors };
+        let of = |read_only, errors| FileSystemState { read_only, errors };
         let device = |write| btrfs::DeviceErrors { device: 1, write, ..Default::default() };
         let btrfs = |write| Errors::Btrfs(vec![device(write)]);
         for (before, now, said) in [

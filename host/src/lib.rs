@@ -1,8 +1,8 @@
 //! Reads and changes a Linux machine, for the golden node and the nodes alike.
 //!
 //! Everything here works on the running machine, or on a system below a directory: sysfs, proc, blkid(8),
-//! rtnetlink(7), other tools. [`sys`] holds the project's only `unsafe`. Policy (what is refused, what is planned) is
-//! in `ka`; a node's story is in `ka-agent`, the golden node's in `kactl`.
+//! rtnetlink(7), other tools. [`sys`] holds the project's only `unsafe`. Policy (what is refused, what is
+//! planned) is in `ka`; a node's story is in `ka-agent`, the golden node's in `kactl`.
 //!
 //! ```
 //! // The disks of this machine, as the kernel shows them, without a look at their contents.

@@ -1,7 +1,7 @@
 //! Loop devices that share a disk's backing file, or are backed by the disk.
 //!
-//! A loop device opens its file without exclusive access. So an exclusive open succeeds on a second loop device with
-//! the same file, and on a disk below a loop device.
+//! A loop device opens its file without exclusive access. So an exclusive open succeeds on a second loop
+//! device with the same file, and on a disk below a loop device.
 
 use std::fs::{self, File};
 use std::io;

@@ -15,8 +15,8 @@ pub struct Namespace {
     pub mounts: Vec<Mount>,
 }
 
-/// The mount namespaces other than this process's own, each once. A process that has ended or may not be inspected is
-/// skipped; the exclusive open of a disk detects what this misses.
+/// The mount namespaces other than this process's own, each once. A process that has ended or may not be
+/// inspected is skipped; the exclusive open of a disk detects what this misses.
 pub fn others(proc: &Path) -> Vec<Namespace> {
     let Ok(own) = fs::read_link(proc.join("self/ns/mnt")) else { return Vec::new() };
     let mut seen = BTreeSet::from([own]);

@@ -1,7 +1,8 @@
 //! Programs that have a disk or a partition open, and locks on them.
 //!
-//! Neither prevents another program from opening the device exclusively. As long as a program has an old partition
-//! open, the kernel keeps that partition; a program that has the disk open for writing can still write to it.
+//! Neither prevents another program from opening the device exclusively. As long as a program has an old
+//! partition open, the kernel keeps that partition; a program that has the disk open for writing can still
+//! write to it.
 
 use std::fs::{self, File};
 use std::io;
@@ -57,8 +58,8 @@ fn may_write(info: &str) -> bool {
     flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
-/// Whether another program holds a lock (fcntl_locking(2)) anywhere on the file, and its process if the lock belongs
-/// to one. Virtual machines lock their disks this way, devices as well as image files.
+/// Whether another program holds a lock (fcntl_locking(2)) anywhere on the file, and its process if the lock
+/// belongs to one. Virtual machines lock their disks this way, devices as well as image files.
 pub fn locked(file: &File) -> io::Result<Option<String>> {
     let mut lock = libc::flock {
         l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),

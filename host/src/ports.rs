@@ -62,7 +62,8 @@ fn socket(line: &str, transport: Transport, port: u16, address: Option<Ipv4Addr>
     fields.get(9).map(|inode| (*inode).to_owned())
 }
 
-/// All processes with one of these sockets: programs can share a port, and any of them may be the one in the way.
+/// All processes with one of these sockets: programs can share a port, and any of them may be the one in the
+/// way.
 fn processes(inodes: &[String]) -> Vec<String> {
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let has_one = |process: &Path| {

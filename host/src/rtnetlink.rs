@@ -245,16 +245,16 @@ fn address_message(index: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage 
 mod tests {
     use super::*;
 
-    /// As iproute2 requests it for `ip link add link 3 name eth0.5 type vlan id 5` (`ip -d`, strace). This kernel may
-    /// not support VLANs.
+    /// As iproute2 requests it for `ip link add link 3 name eth0.5 type vlan id 5` (`ip -d`, strace). This
+    /// kernel may not support VLANs.
     #[test]
     fn a_vlan_is_asked_for_as_the_kernel_wants_it() {
         let mut packet = NetlinkMessage::from(vlan_message(3, "eth0.5", 5));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        // After both headers: IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO { IFLA_INFO_KIND, IFLA_INFO_DATA { IFLA_VLAN_ID }
-        // }.
+        // After both headers: IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO { IFLA_INFO_KIND, IFLA_INFO_DATA {
+        // IFLA_VLAN_ID } }.
         #[rustfmt::skip]
         let expected = [
             11, 0, 3, 0, b'e', b't', b'h', b'0', b'.', b'5', 0, 0,

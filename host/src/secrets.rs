@@ -57,9 +57,9 @@ pub fn read(path: &Path) -> Result<String, SecretError> {
     Ok(text)
 }
 
-/// Disables core dumps of this process, whose memory holds keys and file contents. A core handler gets dumps whatever
-/// the limit says (core(5)), so root's processes are also marked as not dumpable. Other users' are not, because they
-/// need their own files in /proc.
+/// Disables core dumps of this process, whose memory holds keys and file contents. A core handler gets dumps
+/// whatever the limit says (core(5)), so root's processes are also marked as not dumpable. Other users' are
+/// not, because they need their own files in /proc.
 pub fn keep_from_core_dumps() {
     let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
     if let Err(error) = setrlimit(Resource::Core, limit) {

@@ -57,8 +57,8 @@ pub fn name_of(number: DeviceNumber) -> io::Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// The names of all whole disks, sorted: without partitions, RAM disks, loop devices without a file, and optical
-/// drives.
+/// The names of all whole disks, sorted: without partitions, RAM disks, loop devices without a file, and
+/// optical drives.
 ///
 /// # Errors
 /// `/sys` is not mounted.

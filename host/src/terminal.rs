@@ -1,7 +1,7 @@
 //! The only way to standard output, standard error, and a log for people.
 //!
-//! Text from other machines and from files reaches a person through here, and loses its terminal control characters
-//! here ([`ka::shown`]). `clippy.toml` forbids every other way.
+//! Text from other machines and from files reaches a person through here, and loses its terminal control
+//! characters here ([`ka::shown`]). `clippy.toml` forbids every other way.
 #![expect(clippy::disallowed_methods, reason = "this is the place that they are forbidden for")]
 
 use std::fmt::Display;
@@ -22,8 +22,8 @@ pub fn err() -> Filter<Stderr> {
     Filter::new(io::stderr())
 }
 
-/// Standard output for data that the terminal must interpret: the screen of a shell that this person has opened on
-/// another machine.
+/// Standard output for data that the terminal must interpret: the screen of a shell that this person has
+/// opened on another machine.
 #[must_use]
 pub fn raw_out() -> Stdout {
     io::stdout()
@@ -47,8 +47,8 @@ pub fn err_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Ends this process with the requested help, or with the error in its command line, which may contain text from
-/// anywhere.
+/// Ends this process with the requested help, or with the error in its command line, which may contain text
+/// from anywhere.
 pub fn usage(text: &str, is_error: bool, code: i32) -> ! {
     // If no reader is left, the exit status still says it.
     let _ = if is_error { err().write_all(text.as_bytes()) } else { out().write_all(text.as_bytes()) };

@@ -1,7 +1,7 @@
 //! Runs other programs with a time limit.
 //!
-//! A node must not hang on a program that hangs on a bad disk, nor on a daemon that a distribution's hook starts and
-//! that keeps the output open. What counts is the program itself, and it has a limit.
+//! A node must not hang on a program that hangs on a bad disk, nor on a daemon that a distribution's hook
+//! starts and that keeps the output open. What counts is the program itself, and it has a limit.
 
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
@@ -23,7 +23,8 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 pub enum End {
     /// By itself, or by a signal from elsewhere.
     Exited(ExitStatus),
-    /// It reached its time limit and was killed with its process group. If the kernel cannot end it, it still exists.
+    /// It reached its time limit and was killed with its process group. If the kernel cannot end it, it still
+    /// exists.
     Killed {
         /// The limit.
         limit: Duration,
@@ -78,8 +79,8 @@ pub fn output(command: &mut Command, limit: Duration) -> io::Result<Output> {
     Ok(Output { end, stdout, stderr })
 }
 
-/// Runs `command` for at most `limit` in its own process group. Each line of either output is passed on at once, in
-/// order.
+/// Runs `command` for at most `limit` in its own process group. Each line of either output is passed on at
+/// once, in order.
 ///
 /// # Errors
 /// It cannot be started or waited for.
@@ -104,7 +105,8 @@ pub fn run(command: &mut Command, limit: Duration, mut hear: impl FnMut(String))
     Ok(end)
 }
 
-/// Closes our copies of the pipes' write ends, which `command` keeps; otherwise the pipes never report their end.
+/// Closes our copies of the pipes' write ends, which `command` keeps; otherwise the pipes never report their
+/// end.
 fn release(command: &mut Command) {
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
 }
@@ -115,8 +117,8 @@ fn text(line: &[u8]) -> String {
 
 type Listener<'a> = (PipeReader, &'a mut dyn FnMut(&[u8]));
 
-/// Waits for the child to end and collects its output until then. Output that its own children write later is not
-/// waited for.
+/// Waits for the child to end and collects its output until then. Output that its own children write later is
+/// not waited for.
 fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io::Result<End> {
     let deadline = Instant::now() + limit;
     let outcome = (|| {

@@ -1,5 +1,5 @@
-//! The users of a disk or one of its partitions, as far as this process can see: mounts in all mount namespaces, swap,
-//! and devices built on it. An exclusive open detects what this cannot see.
+//! The users of a disk or one of its partitions, as far as this process can see: mounts in all mount
+//! namespaces, swap, and devices built on it. An exclusive open detects what this cannot see.
 
 use super::loops::{self, LoopDevice};
 use super::mountinfo::{self, DeviceNumber};
@@ -97,8 +97,8 @@ impl fmt::Display for Usage {
 #[derive(Debug)]
 pub struct Users {
     sys: PathBuf,
-    /// The mount points by device number, and by the mounted device, since btrfs gives its files a device number of
-    /// their own.
+    /// The mount points by device number, and by the mounted device, since btrfs gives its files a device
+    /// number of their own.
     mounts: Vec<(DeviceNumber, Device, PathBuf)>,
     /// The same for other mount namespaces.
     elsewhere: Vec<(DeviceNumber, Device, PathBuf, String)>,

@@ -1,6 +1,7 @@
 //! Explains the kernel's error numbers to a person who has to act on them.
 //!
-//! A static C library has no text for some of them, and "Bad message" is how a file system reports its own damage.
+//! A static C library has no text for some of them, and "Bad message" is how a file system reports its own
+//! damage.
 
 use std::io;
 

@@ -1,7 +1,8 @@
 //! Reads all extended attributes of a file.
 //!
-//! The kernel's list is not always complete. ReiserFS in Linux 6.3 to 6.12 compares ACL names with an unterminated
-//! string, and may omit one depending on the memory behind that string. On ReiserFS, ACLs are therefore read by name.
+//! The kernel's list is not always complete. ReiserFS in Linux 6.3 to 6.12 compares ACL names with an
+//! unterminated string, and may omit one depending on the memory behind that string. On ReiserFS, ACLs are
+//! therefore read by name.
 
 use ka::archive::Xattr;
 use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
@@ -48,8 +49,8 @@ impl Reader {
         self.read(lists_all, |list| flistxattr(&file, list), get)
     }
 
-    /// The attributes of a file at `path` that must not be opened, such as a link or a device. `beside` is open on the
-    /// same file system.
+    /// The attributes of a file at `path` that must not be opened, such as a link or a device. `beside` is
+    /// open on the same file system.
     ///
     /// # Errors
     /// As for [`Reader::of`].

@@ -1,7 +1,7 @@
 //! The table of everything that depends on the processor.
 //!
-//! The names are those of the UEFI specification (section 3.5.1.1, removable media), of GRUB's targets, and of IANA's
-//! list of processor architecture types for DHCP option 93 (RFC 4578).
+//! The names are those of the UEFI specification (section 3.5.1.1, removable media), of GRUB's targets, and
+//! of IANA's list of processor architecture types for DHCP option 93 (RFC 4578).
 
 /// Everything that depends on a machine's processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +108,8 @@ pub fn has_aes() -> bool {
 }
 
 impl Grub {
-    /// The possible paths of the target's modules, from a system's root: the paths of the file that is always among
-    /// them.
+    /// The possible paths of the target's modules, from a system's root: the paths of the file that is always
+    /// among them.
     #[must_use]
     pub fn modules(&self) -> [String; 2] {
         ["grub", "grub2"].map(|name| format!("usr/lib/{name}/{}/{}", self.target, self.core))

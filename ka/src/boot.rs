@@ -46,7 +46,8 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
     }
 }
 
-/// Whether GRUB's core has a place on the disk that a BIOS starts: behind an MBR, or in a partition of its own.
+/// Whether GRUB's core has a place on the disk that a BIOS starts: behind an MBR, or in a partition of its
+/// own.
 fn holds_core(plan: &Plan) -> bool {
     let storage = &plan.storage;
     let volume = storage.at("/boot").or_else(|| storage.at("/"));
@@ -61,7 +62,7 @@ fn holds_core(plan: &Plan) -> bool {
 mod tests {
     use super::*;
     use crate::disk::description::Description;
-    use crate::plan::{After, BootPlan, DiskPlan, FileSystemPlan, FinishPlan, Storage};
+    use crate::plan::{BootPlan, DiskPlan, FileSystemPlan, FinalAction, FinishPlan, Storage};
 
     fn plan(loader: Loader, golden: Firmware, convert: bool, esp: bool) -> Plan {
         let disk = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
@@ -72,7 +73,7 @@ mod tests {
             storage: Storage::of(disk, esp.then_some((1, fs))),
             boot: BootPlan { convert_firmware: convert, ..BootPlan::new(loader, golden) },
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Why a node has no good copy, with the facts. The error keeps its type from its origin to the place where a person
-//! or a program reads it. Only there does `Display` create the text.
+//! Why a node has no good copy, with the facts. The error keeps its type from its origin to the place where a
+//! person or a program reads it. Only there does `Display` create the text.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,12 +20,13 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The verdict: another attempt may succeed, because the cause was not the node's own.
     pub transient: bool,
-    /// The stream in which it happened, if one had begun. A later round is another stream, and a report about an
-    /// earlier one that is repeated after an outage must not count there.
+    /// The stream in which it happened, if one had begun. A later round is another stream, and a report about
+    /// an earlier one that is repeated after an outage must not count there.
     pub stream: Option<StreamId>,
 }
 
-/// What went wrong. Messages of the operating system or of a tool are already text; everything else is a fact.
+/// What went wrong. Messages of the operating system or of a tool are already text; everything else is a
+/// fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -65,8 +66,8 @@ pub enum FailureKind {
         /// The operation and the error.
         reason: String,
     },
-    /// The stream is complete and could not be unpacked: it is not as the golden node made it, or too large for this
-    /// node.
+    /// The stream is complete and could not be unpacked: it is not as the golden node made it, or too large
+    /// for this node.
     #[error("{reason}")]
     Stream {
         /// The problem.

@@ -1,7 +1,7 @@
 //! The agreement between a clone and the controller about the clone's first boot from its own disk.
 //!
-//! The finish installs a unit, the agent and a message in [`DIRECTORY`]. At the first boot the agent posts the
-//! message's token to [`PATH`] on the controller, and removes all three.
+//! The finish installs a unit, the agent and a message in [`DIRECTORY`]. At the first boot the agent posts
+//! the message's token to [`PATH`] on the controller, and removes all three.
 
 /// The directory of the program and its message until then.
 pub const DIRECTORY: &str = "/var/lib/ka-first-boot";

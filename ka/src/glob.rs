@@ -1,15 +1,15 @@
 //! Shell patterns.
 
-/// Whether `text` matches `pattern` as in fnmatch(3): `*`, `?` and `[…]` (with ranges, and `!` or `^` first for "none
-/// of these"). `same` decides which other bytes equal those of the pattern, outside of brackets. A `?` matches one
-/// byte.
+/// Whether `text` matches `pattern` as in fnmatch(3): `*`, `?` and `[…]` (with ranges, and `!` or `^` first
+/// for "none of these"). `same` decides which other bytes equal those of the pattern, outside of brackets. A
+/// `?` matches one byte.
 ///
 /// The running time is at most proportional to the product of both lengths, whatever the pattern.
 #[must_use]
 pub fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut p, mut t) = (0, 0);
-    // The position after the last `*` so far, and the end of the text that it has matched. Only the last one ever
-    // needs another try, because an earlier one gains nothing by matching more.
+    // The position after the last `*` so far, and the end of the text that it has matched. Only the last one
+    // ever needs another try, because an earlier one gains nothing by matching more.
     let mut star: Option<(usize, usize)> = None;
     while let Some(&byte) = text.get(t) {
         if pattern.get(p) == Some(&b'*') {
@@ -47,8 +47,8 @@ fn one(pattern: &[u8], p: usize, byte: u8, same: impl Fn(u8, u8) -> bool) -> Opt
     }
 }
 
-/// The bytes between the brackets, and the length up to and including the closing one. A `]` in first place (after
-/// `!`) is a member.
+/// The bytes between the brackets, and the length up to and including the closing one. A `]` in first place
+/// (after `!`) is a member.
 fn set(rest: &[u8]) -> Option<(&[u8], usize)> {
     let first = usize::from(matches!(rest.first(), Some(b'!' | b'^')));
     let close = rest.iter().skip(first + 1).position(|&b| b == b']')? + first + 1;

@@ -3,8 +3,8 @@
 /// The longest name that Linux accepts (`HOST_NAME_MAX` of gethostname(2)).
 pub const MAX_LENGTH: usize = 64;
 
-/// Whether this can be a machine's name, with or without its domain. RFC 1123 does not allow `_` in a host name, but
-/// some machines have it.
+/// Whether this can be a machine's name, with or without its domain. RFC 1123 does not allow `_` in a host
+/// name, but some machines have it.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let good = |label: &str| {

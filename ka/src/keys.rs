@@ -1,7 +1,7 @@
 //! The keys by which controller and agents authenticate each other, and their text form.
 //!
-//! A key file is one line: a tag for kind and version, then 32-byte values in hexadecimal. The controller's file stays
-//! on the golden node; the join key goes into the boot image.
+//! A key file is one line: a tag for kind and version, then 32-byte values in hexadecimal. The controller's
+//! file stays on the golden node; the join key goes into the boot image.
 
 use std::fmt;
 
@@ -101,8 +101,8 @@ impl JoinKey {
         Ok(Self { controller: controller.public, secret: random()? })
     }
 
-    /// The secret for control connections. Each use of the join secret has its own key: those of discovery are derived
-    /// under other labels.
+    /// The secret for control connections. Each use of the join secret has its own key: those of discovery
+    /// are derived under other labels.
     pub(crate) fn handshake_secret(&self) -> Zeroizing<Key> {
         self.secret_for(b"ka control 1 handshake")
     }
@@ -171,8 +171,8 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// A public key's short code, as shown on a node's screen and in the controller's question: 40 bits of its hash, in
-/// letters and digits that cannot be confused.
+/// A public key's short code, as shown on a node's screen and in the controller's question: 40 bits of its
+/// hash, in letters and digits that cannot be confused.
 #[must_use]
 pub fn code(key: &Key) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

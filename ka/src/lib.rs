@@ -1,10 +1,11 @@
 //! The KA method as a library without I/O.
 //!
-//! Nothing here uses a socket, a clock or a device: state machines take events and bytes, and return actions and
-//! bytes. The agent and the controller are shells around it, and the tests drive the same code with generated faults.
+//! Nothing here uses a socket, a clock or a device: state machines take events and bytes, and return actions
+//! and bytes. The agent and the controller are shells around it, and the tests drive the same code with
+//! generated faults.
 //!
-//! The chain is in [`chain`], the stream's encryption in [`seal`], the wire formats in [`wire`] and [`archive`], disks
-//! in [`disk`], and a run's plan for a node in [`plan`]:
+//! The chain is in [`chain`], the stream's encryption in [`seal`], the wire formats in [`wire`] and
+//! [`archive`], disks in [`disk`], and a run's plan for a node in [`plan`]:
 //!
 //! ```
 //! use ka::disk::description::Description;

@@ -1,8 +1,8 @@
 //! Notes: events that are not failures, but that the operator must know, counted by kind.
 //!
-//! A log line per file is too much to read. So code that leaves something out, or cannot vouch for it, also counts it:
-//! the golden node while it reads, each node while it writes and finishes. The controller receives the counts with an
-//! example of each kind, and the summary, the JSON object and the journal show them.
+//! A log line per file is too much to read. So code that leaves something out, or cannot vouch for it, also
+//! counts it: the golden node while it reads, each node while it writes and finishes. The controller receives
+//! the counts with an example of each kind, and the summary, the JSON object and the journal show them.
 
 use std::collections::BTreeMap;
 

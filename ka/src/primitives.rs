@@ -1,5 +1,5 @@
-//! The primitives for Noise: ring's ciphers, hashes and randomness, which also seal the blocks. So there is only one
-//! implementation of them to trust, to keep up to date, and to ship in the boot image.
+//! The primitives for Noise: ring's ciphers, hashes and randomness, which also seal the blocks. So there is
+//! only one implementation of them to trust, to keep up to date, and to ship in the boot image.
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use snow::Error;

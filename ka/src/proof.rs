@@ -1,10 +1,11 @@
 //! Proof that a stream is the golden node's, whichever node relayed it.
 //!
-//! All members of a chain share the key of its blocks, so a relay could seal different blocks and pass them on. But no
-//! relay can impersonate the controller. So the golden node and the nodes hash the content of all blocks in order, and
-//! the controller sends the golden node's roots over the control connections: one for each segment, and the last with
-//! the plain stream's length. A node that compares them detects a forgery at once, with its segment. Nothing of the
-//! stream counts as received before the last root has been compared.
+//! All members of a chain share the key of its blocks, so a relay could seal different blocks and pass them
+//! on. But no relay can impersonate the controller. So the golden node and the nodes hash the content of all
+//! blocks in order, and the controller sends the golden node's roots over the control connections: one for
+//! each segment, and the last with the uncompressed stream's length. A node that compares them detects a
+//! forgery at once, with its segment. Nothing of the stream counts as received before the last root has been
+//! compared.
 //!
 //! The hash is BLAKE3, a hash tree: the root of a prefix costs nothing beyond the hashing itself.
 //!
@@ -42,7 +43,7 @@ pub struct Root {
 pub struct Proof {
     /// The golden node's root.
     pub root: Root,
-    /// In the last proof: the summary of the plain stream with this content.
+    /// In the last proof: the summary of the uncompressed stream with this content.
     pub last: Option<Total>,
 }
 
@@ -165,8 +166,8 @@ impl Checker {
         }
     }
 
-    /// Called when all content has been received, and claims to be this stream. Returns whether that is proven; if
-    /// not, the last proof is missing.
+    /// Called when all content has been received, and claims to be this stream. Returns whether that is
+    /// proven; if not, the last proof is missing.
     ///
     /// # Errors
     /// [`Forged`] if it is a different stream.

@@ -180,8 +180,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// A node's current activity: a step and its object, which is a device, a tool or a file. The object is empty if the
-/// step alone says everything.
+/// A node's current activity: a step and its object, which is a device, a tool or a file. The object is empty
+/// if the step alone says everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doing {
     /// The step.

@@ -88,12 +88,12 @@ fn a_block_that_spoils_in_memory_is_told_and_not_skipped() {
     member.on_block(link, Block::from_wire(&bytes).unwrap(), NOW);
     member.on_tick(Duration::from_millis(100));
     assert_eq!(member.spoiled(), None);
-    assert_eq!(member.next_plain(), None);
+    assert_eq!(member.next_plaintext(), None);
     assert_eq!(member.spoiled(), Some(0));
 }
 
-/// A short stream may be complete before the golden node knows who follows it. It must not take that for the end of the
-/// chain: the controller would release a stream that no node has.
+/// A short stream may be complete before the golden node knows who follows it. It must not take that for the
+/// end of the chain: the controller would release a stream that no node has.
 #[test]
 fn what_is_produced_before_the_first_view_has_reached_nobody() {
     let (mut member, key) = golden();

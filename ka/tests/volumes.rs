@@ -157,7 +157,8 @@ fn what_cannot_be_is_refused_with_the_figures() {
 }
 
 proptest! {
-    /// Whatever is asked for: no volume is smaller than its contents need, and no group gives more than it has.
+    /// Whatever is asked for: no volume is smaller than its contents need, and no group gives more than it
+    /// has.
     #[test]
     fn groups_give_what_they_have(
         golden in prop::collection::vec((1..400_u64, 0..300_u64, 0..4_u8), 1..6),

@@ -1,11 +1,11 @@
 //! The event loop: waits for listeners, connections and a waker in one place.
 //!
-//! The users of the loop handle ready sockets: the relay, the HTTP server, and both ends of the control connections.
-//! Shared by all of them, and implemented here, are the registration of sockets, the handling of interrupted calls,
-//! and which errors of `accept(2)` are temporary.
+//! The users of the loop handle ready sockets: the relay, the HTTP server, and both ends of the control
+//! connections. Shared by all of them, and implemented here, are the registration of sockets, the handling of
+//! interrupted calls, and which errors of `accept(2)` are temporary.
 //!
-//! Events are edge-triggered (see mio): a socket that was not read or written until it would block produces no further
-//! event, so the user must return to it unprompted.
+//! Events are edge-triggered (see mio): a socket that was not read or written until it would block produces
+//! no further event, so the user must return to it unprompted.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -61,8 +61,8 @@ impl EventLoop {
         Arc::clone(&self.waker)
     }
 
-    /// Accepts connections on an additional listener. Some may already be pending, so the caller must accept before it
-    /// waits.
+    /// Accepts connections on an additional listener. Some may already be pending, so the caller must accept
+    /// before it waits.
     ///
     /// # Errors
     /// The listener cannot be watched, or there are too many of them.
@@ -78,7 +78,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Watches a connection in both directions. Its events have this key, which must be unique among the connections.
+    /// Watches a connection in both directions. Its events have this key, which must be unique among the
+    /// connections.
     ///
     /// # Errors
     /// The system's error.
@@ -128,7 +129,8 @@ impl EventLoop {
     /// The next pending connection of any listener.
     ///
     /// # Errors
-    /// Too many open files, or no memory: connections stay in the kernel's queue, and the caller may retry later.
+    /// Too many open files, or no memory: connections stay in the kernel's queue, and the caller may retry
+    /// later.
     pub fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         for listener in &self.listeners {
             loop {

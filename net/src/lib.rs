@@ -1,7 +1,7 @@
 //! Data transport between the machines of a chain: one event loop, the relay, and HTTP.
 //!
-//! The golden node is the first member of every chain, so `kactl` and `ka-agent` run the same [`relay`]. The relay is
-//! the shell around `ka::chain`: sockets and clocks are here, decisions are there.
+//! The golden node is the first member of every chain, so `kactl` and `ka-agent` run the same [`relay`]. The
+//! relay is the shell around `ka::chain`: sockets and clocks are here, decisions are there.
 //!
 //! ```
 //! use ka_net::listen::{Listen, Side};

@@ -1,7 +1,7 @@
 //! Listeners for the connections of a run: on which address, and through which interface.
 //!
-//! A golden node may be on networks other than its nodes'. If the interface is known, the kernel accepts nothing that
-//! arrives through another one, whatever its destination address.
+//! A golden node may be on networks other than its nodes'. If the interface is known, the kernel accepts
+//! nothing that arrives through another one, whatever its destination address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -81,8 +81,8 @@ impl Side {
         Ok(socket.into())
     }
 
-    /// The standard library's listener cannot be bound to an interface, and binding it later would let connections
-    /// from others in before that.
+    /// The standard library's listener cannot be bound to an interface, and binding it later would let
+    /// connections from others in before that.
     fn bind_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
@@ -109,14 +109,14 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 /// Where a stream is served.
 #[derive(Clone, Debug, Default)]
-pub struct DataPlace {
+pub struct DataEndpoint {
     /// The address and the interface.
     pub side: Side,
     /// The preferred port.
     pub port: u16,
 }
 
-impl DataPlace {
+impl DataEndpoint {
     /// A listener for one stream: two streams that shared one would receive each other's connections.
     pub fn listen(&self) -> io::Result<TcpListener> {
         match self.side.listener(self.port) {
@@ -157,7 +157,7 @@ mod tests {
     fn a_port_that_is_taken_is_another_matter_than_a_kernel_without_ipv6() {
         let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), ..Side::default() };
         let first = side.listener(0).unwrap();
-        let place = DataPlace { side: side.clone(), port: first.local_addr().unwrap().port() };
+        let place = DataEndpoint { side: side.clone(), port: first.local_addr().unwrap().port() };
         assert_eq!(side.listener(place.port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_ne!(place.listen().unwrap().local_addr().unwrap().port(), place.port);
     }

@@ -52,21 +52,21 @@ SCENARIO = Scenario(
 )
 
 
-def before_nodes(story):
+def before_nodes(trial):
     """The script waits before the first node is there."""
-    macs = " ".join(node.mac for node in story.nodes)
-    story.server.must(f"mkdir -p {FOLDER}; cat > {FOLDER}/script <<'END'\n{SCRIPT}\nEND\n"
+    macs = " ".join(node.mac for node in trial.nodes)
+    trial.server.must(f"mkdir -p {FOLDER}; cat > {FOLDER}/script <<'END'\n{SCRIPT}\nEND\n"
                       f"FOLDER={FOLDER} setsid bash {FOLDER}/script {macs} > {FOLDER}/said 2>&1 < /dev/null & sleep 0")
 
 
-def after_run(story):
+def after_run(trial):
     """What the script saw, and what the golden node knows of its machines."""
     def seen(name):
-        return story.server.run(f"cat {FOLDER}/{name}")[1]
+        return trial.server.run(f"cat {FOLDER}/{name}")[1]
 
-    first = story.nodes[0]
-    faults = seen("faults").splitlines() if story.server.run(f"test -e {FOLDER}/done")[0] else []
-    if story.server.run(f"test -e {FOLDER}/done")[0]:
+    first = trial.nodes[0]
+    faults = seen("faults").splitlines() if trial.server.run(f"test -e {FOLDER}/done")[0] else []
+    if trial.server.run(f"test -e {FOLDER}/done")[0]:
         faults.append(f"the script has not come to its end: {seen('said')[-500:]}")
     for name, words in (
         ("early.log", "is PID 1"),
@@ -79,17 +79,17 @@ def after_run(story):
     ):
         if words not in seen(name):
             faults.append(f"{name} lacks {words!r}: {seen(name)[-300:]}")
-    for node in story.nodes:
+    for node in trial.nodes:
         if node.mac not in seen("all"):
             faults.append(f"the command did not run on {node.mac}: {seen('all')}{seen('all.err')}")
-    log = story.server.run(f"cat /var/log/ka/*/{first.mac.replace(':', '-')}.log /var/log/ka/*/{first.mac}.log")[1]
+    log = trial.server.run(f"cat /var/log/ka/*/{first.mac.replace(':', '-')}.log /var/log/ka/*/{first.mac}.log")[1]
     if "executes: " not in log:
         faults.append("the node's log on the golden node does not say who executed what")
-    machines = story.server.run("kactl machines")[1]
-    for node in story.nodes:
+    machines = trial.server.run("kactl machines")[1]
+    for node in trial.nodes:
         line = next((line for line in machines.splitlines() if node.mac in line), "")
         if "complete" not in line or "QEMU" not in line:
             faults.append(f"kactl machines says of {node.mac}: {line!r}")
     for line in machines.splitlines():
-        story.report.note(f"kactl machines: {line}")
-    story.report.found(first.name, "console", faults)
+        trial.report.note(f"kactl machines: {line}")
+    trial.report.found(first.name, "console", faults)

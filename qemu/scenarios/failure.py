@@ -33,32 +33,32 @@ SCENARIO = Scenario(
 )
 
 
-def after_run(story):
+def after_run(trial):
     """What kactl, the node's log and its console say."""
-    node = next(node for node in story.nodes if node.name == FAILS)
-    told = [found for found in story.outcome.report.get("nodes", []) if found["mac"] == node.mac]
+    node = next(node for node in trial.nodes if node.name == FAILS)
+    told = [found for found in trial.outcome.report.get("nodes", []) if found["mac"] == node.mac]
     faults = []
     if len(told) != 1 or told[0]["ok"] or WORDS not in (told[0]["reason"] or ""):
         faults.append(f"kactl's report does not say why: {told}")
-    log = story.server.run(f"cat /var/log/ka/*/{node.mac.replace(':', '-')}.log /var/log/ka/*/{node.mac}.log")[1]
+    log = trial.server.run(f"cat /var/log/ka/*/{node.mac.replace(':', '-')}.log /var/log/ka/*/{node.mac}.log")[1]
     if WORDS not in log:
         faults.append("its log at the controller does not say why")
-    console = story.vms[FAILS].console()
+    console = trial.vms[FAILS].console()
     for words in (WORDS, "press a key for a shell"):
         if words not in console:
             faults.append(f"its console does not say {words!r}")
-    story.report.found(FAILS, "told why", faults)
+    trial.report.found(FAILS, "told why", faults)
 
 
-def at_the_end(story):
+def at_the_end(trial):
     """Nothing on its disk can be booted."""
-    node = next(node for node in story.nodes if node.name == FAILS)
+    node = next(node for node in trial.nodes if node.name == FAILS)
     tables = run("wipefs", "--noheadings", node.disks[0].path)
     with open(node.disks[0].path, "rb") as disk:
         code = disk.read(440)
     faults = ([f"it still has a table: {tables}"] if tables.strip() else []) \
         + (["it still has boot code"] if any(code) else [])
-    story.report.found(FAILS, "not bootable", faults)
-    others = [name for name in story.vms if name != FAILS]
+    trial.report.found(FAILS, "not bootable", faults)
+    others = [name for name in trial.vms if name != FAILS]
     if not others:
         raise VmTrouble("this scenario needs another node beside the one that fails: NODES=2 or more")

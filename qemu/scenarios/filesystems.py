@@ -75,38 +75,38 @@ GUARD = f"""perl -e 'open(my $file, "<", $ARGV[0]) or die;
     ioctl($file, 0x40806685, $wish) or die "fs-verity: $!"' {GUARDED}"""
 
 
-def before_images(story):
+def before_images(trial):
     """What `kactl image` makes is more than a small /var holds twice, and no part of the golden tree."""
-    story.server.must("mount -t tmpfs -o mode=755,size=600m boot-images /var/lib/ka")
+    trial.server.must("mount -t tmpfs -o mode=755,size=600m boot-images /var/lib/ka")
 
 
-def before_run(story):
+def before_run(trial):
     # The kernel takes the time at which it wrote the hashes for a change.
-    story.server.must(f"when=$(stat -c %y {GUARDED}) && {GUARD} && touch -d \"$when\" {GUARDED}")
+    trial.server.must(f"when=$(stat -c %y {GUARDED}) && {GUARD} && touch -d \"$when\" {GUARDED}")
 
 
-def after_run(story):
+def after_run(trial):
     """What no clone can have is known before the nodes are touched, and part of the result."""
-    notes = {note["kind"]: note["count"] for note in story.outcome.report.get("notes", ())}
+    notes = {note["kind"]: note["count"] for note in trial.outcome.report.get("notes", ())}
     faults = [] if notes.get("protection_lost") == 1 else [f"notes are {notes}, expected one protection_lost"]
-    if f"guarded by fs-verity, such as {GUARDED}" not in story.outcome.log:
+    if f"guarded by fs-verity, such as {GUARDED}" not in trial.outcome.log:
         faults.append("the plan does not tell of fs-verity")
-    for node in story.outcome.report.get("nodes", ()):
+    for node in trial.outcome.report.get("nodes", ()):
         faults += [f"{node['mac']}: {note}" for note in node["notes"] if note["kind"].endswith("_lost")]
-    story.report.found("golden", "what is not kept", faults)
+    trial.report.found("golden", "what is not kept", faults)
 
 
-def at_the_end(story):
+def at_the_end(trial):
     """What was copied as it is: to the last byte, or in all that its file system uses. The nodes' disks were full of
     something else."""
-    golden = raw_parts(story.golden_disks[0])
-    with story.report.step("Partitions that were copied as they are"):
-        for node in story.sound_nodes():
+    golden = raw_parts(trial.golden_disks[0])
+    with trial.report.step("Partitions that were copied as they are"):
+        for node in trial.sound_nodes():
             if node.identity:
                 found = raw_parts(node.disks[0])
                 faults = [fault for volume in SYSTEM.volumes if volume.kind == "raw"
                           for fault in raw_faults(volume, golden[volume.number], found[volume.number])]
-                story.report.found(node.name, "as they are", faults)
+                trial.report.found(node.name, "as they are", faults)
 
 
 def raw_parts(disk):

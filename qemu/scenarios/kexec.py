@@ -18,17 +18,17 @@ SCENARIO = Scenario(
 )
 
 
-def after_run(story):
+def after_run(trial):
     """Each node comes up in the new system, and nothing but its kernel was started for it."""
-    with story.report.step("Nodes come up without a reboot"):
-        for node in story.nodes:
-            vm = story.vms[node.name]
+    with trial.report.step("Nodes come up without a reboot"):
+        for node in trial.nodes:
+            vm = trial.vms[node.name]
             booted.up(vm)
             answers, console = booted.ask(vm), vm.console()
             vm.power_off()
             firmware = console.count("SeaBIOS")
             faults = [] if firmware == 1 else [f"its firmware ran {firmware} times"]
             faults += ["its console shows GRUB"] if "GRUB" in console else []
-            identity = clone.identify(node.disks, story.golden)
-            faults += booted.system_faults(answers, node.disk_names(), story.golden, identity, by_grub=False)
-            story.report.found(node.name, "kexec", faults)
+            identity = clone.identify(node.disks, trial.golden)
+            faults += booted.system_faults(answers, node.disk_names(), trial.golden, identity, by_grub=False)
+            trial.report.found(node.name, "kexec", faults)

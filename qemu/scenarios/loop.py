@@ -29,18 +29,18 @@ STRANGER = 200
 OWN_BOOT_CODE = "STALE BOOT CODE RAN"
 
 
-def before_run(story):
+def before_run(trial):
     """The nodes that the run may erase."""
-    macs = "\\n".join(node.mac for node in story.nodes)
-    story.server.must(f"printf '{macs}\\n' > {LIST}; echo 52:54:00:99:99:99 > {OTHERS}")
+    macs = "\\n".join(node.mac for node in trial.nodes)
+    trial.server.must(f"printf '{macs}\\n' > {LIST}; echo 52:54:00:99:99:99 > {OTHERS}")
 
 
-def before_nodes(story):
+def before_nodes(trial):
     """While the run waits for its nodes, a machine comes that it does not name."""
-    with story.report.step("A machine that no run names boots by PXE"):
-        stranger = nodes.make(STRANGER, replace(story.nodes[0].hardware), DISKS)
+    with trial.report.step("A machine that no run names boots by PXE"):
+        stranger = nodes.make(STRANGER, replace(trial.nodes[0].hardware), DISKS)
         before = digest(stranger)
-        with machine("stranger", stranger.drives(), LOGS, network=story.wire, mac=stranger.mac, pxe=True,
+        with machine("stranger", stranger.drives(), LOGS, network=trial.wire, mac=stranger.mac, pxe=True,
                      **stranger.options()) as vm:
             deadline = time.monotonic() + PATIENCE
             while OWN_BOOT_CODE not in vm.console():
@@ -49,7 +49,7 @@ def before_nodes(story):
                 time.sleep(0.5)
             faults = [] if "PXELINUX" in vm.console() else ["it did not boot by PXE"]
         faults += [] if digest(stranger) == before else ["its disk has changed"]
-        story.report.found("stranger", "untouched", faults)
+        trial.report.found("stranger", "untouched", faults)
         stranger.disks[0].path.unlink()
 
 
@@ -57,20 +57,20 @@ def digest(node):
     return run("sha256sum", node.disks[0].path).split()[0]
 
 
-def after_run(story):
+def after_run(trial):
     """Another run waits, for somebody else."""
-    with story.report.step("A finished node boots by PXE once more, while a run waits for another"):
-        product.start_other_run(story.server, story.scenario.selections, f"--nodes {OTHERS} --session other")
-        node = story.nodes[0]
+    with trial.report.step("A finished node boots by PXE once more, while a run waits for another"):
+        product.start_other_run(trial.server, trial.scenario.selections, f"--nodes {OTHERS} --session other")
+        node = trial.nodes[0]
         drives = [replace(drive, kept=False) for drive in node.drives()]
-        with machine(f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True,
+        with machine(f"{node.name}-again", drives, LOGS, network=trial.wire, mac=node.mac, pxe=True,
                      **node.options()) as vm:
             booted.up(vm)
             answers, console = booted.ask(vm), vm.console()
             faults = [] if "PXELINUX" in console else ["it did not boot by PXE"]
             faults += [] if "GRUB" in console else ["its console shows no GRUB"]
-            identity = clone.identify(node.disks, story.golden)
-            faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
-            story.report.found(node.name, "PXE again", faults)
+            identity = clone.identify(node.disks, trial.golden)
+            faults += booted.system_faults(answers, node.disk_names(), trial.golden, identity)
+            trial.report.found(node.name, "PXE again", faults)
             vm.power_off()
-        product.stop_other_run(story.server)
+        product.stop_other_run(trial.server)

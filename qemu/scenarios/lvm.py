@@ -35,13 +35,13 @@ def identifiers(disk):
     return set(re.findall(r'id = "(\S+)"', lvm.metadata(disk.path, part.start)))
 
 
-def at_the_end(story):
+def at_the_end(trial):
     """No two machines share an identifier of LVM's."""
-    machines = {"golden": story.golden_disks[0]} | {node.name: node.disks[0] for node in story.sound_nodes()}
+    machines = {"golden": trial.golden_disks[0]} | {node.name: node.disks[0] for node in trial.sound_nodes()}
     seen = {}
     for name, disk in machines.items():
         own = identifiers(disk)
         faults = [] if len(own) == 5 else [f"{len(own)} identifiers in its group, expected 5: {sorted(own)}"]
         faults += [f"{identifier} is {seen[identifier]}'s too" for identifier in own if identifier in seen]
         seen |= {identifier: name for identifier in own}
-        story.report.found(name, "LVM's UUIDs", faults)
+        trial.report.found(name, "LVM's UUIDs", faults)

@@ -14,7 +14,7 @@ from check import Exemption
 from image import MIB
 from place import LOGS
 from scenario import Golden, GoldenDisk, Hardware, NodeDisk, Scenario, Selection, Volume
-from story import GOLDEN_MAC
+from trial import GOLDEN_MAC
 from vm import machine
 
 BRIDGE, BRIDGE_MAC = "br0", "02:00:00:77:00:01"
@@ -92,49 +92,49 @@ def ask(vm):
     return {name: vm.run(command)[1].strip() for name, command in QUESTIONS.items()}
 
 
-def before_run(story):
+def before_run(trial):
     """The golden node has all that its clones are to have."""
-    story.golden_answers = answers = ask(story.server)
+    trial.golden_answers = answers = ask(trial.server)
     faults = kept_faults(answers, answers)
     faults += [f"{name}: {answers[name]!r}, expected {wanted!r}" for name, wanted in (
         ("swap", "/dev/vda2"), ("in the bridge", GOLDEN_MAC), ("bridge", f"up\n{BRIDGE_MAC}"), ("other", OTHER_MAC),
         ("debconf", "/dev/disk/by-id/virtio-golden"),
     ) if answers[name] != wanted]
-    story.report.found("golden", "as configured", faults)
+    trial.report.found("golden", "as configured", faults)
 
 
-def after_run(story):
+def after_run(trial):
     """Each clone with its cards, on the wire of the golden node; nothing that it writes is kept."""
-    with story.report.step("Clones boot with their cards"), contextlib.ExitStack() as running:
+    with trial.report.step("Clones boot with their cards"), contextlib.ExitStack() as running:
         addresses = {}
-        for node in story.sound_nodes():
+        for node in trial.sound_nodes():
             drives = [replace(drive, kept=False) for drive in node.drives()]
             vm = running.enter_context(machine(
-                f"{node.name}-cards", drives, LOGS, network=story.wire, mac=node.mac, **node.options()))
+                f"{node.name}-cards", drives, LOGS, network=trial.wire, mac=node.mac, **node.options()))
             booted.up(vm)
             answers = ask(vm)
-            identity = clone.identify(node.disks, story.golden)
-            faults = booted.system_faults(booted.ask(vm), node.disk_names(), story.golden, identity)
-            faults += kept_faults(answers, story.golden_answers)
+            identity = clone.identify(node.disks, trial.golden)
+            faults = booted.system_faults(booted.ask(vm), node.disk_names(), trial.golden, identity)
+            faults += kept_faults(answers, trial.golden_answers)
             faults += own_faults(answers, node)
             address = f"10.77.0.{100 + int(node.name.removeprefix('node'))}"
             if f" {address}/24 " not in answers["addresses"]:
                 faults.append(f"the bridge has {answers['addresses']!r}, expected {address}")
-            status, said = story.server.run(f"ping -c 3 -W 30 {address}")
+            status, said = trial.server.run(f"ping -c 3 -W 30 {address}")
             if status != 0:
                 faults.append(f"the golden node does not reach it by its bridge: {said}")
             addresses[node.name] = answers["bridge"]
             vm.power_off()
-            story.report.found(node.name, "as configured", faults + noted_faults(story, node))
-        notes = {note["kind"]: note["example"] for note in story.outcome.report.get("notes", ())}
-        story.report.found("golden", "what is not kept", [] if "limits" in notes.get("setting", "") else [
+            trial.report.found(node.name, "as configured", faults + noted_faults(trial, node))
+        notes = {note["kind"]: note["example"] for note in trial.outcome.report.get("notes", ())}
+        trial.report.found("golden", "what is not kept", [] if "limits" in notes.get("setting", "") else [
             f"limits of quotas are not among what is not kept: {notes}"])
-        story.report.found("all", "own bridges", booted.shared_ids(addresses | {"golden": f"up\n{BRIDGE_MAC}"}))
+        trial.report.found("all", "own bridges", booted.shared_ids(addresses | {"golden": f"up\n{BRIDGE_MAC}"}))
 
 
-def noted_faults(story, node):
+def noted_faults(trial, node):
     """The one setting that the disk did not allow must be in the run's result, and nothing else lost."""
-    of_node = [found for found in story.outcome.report.get("nodes", ()) if found.get("mac") == node.mac]
+    of_node = [found for found in trial.outcome.report.get("nodes", ()) if found.get("mac") == node.mac]
     notes = {note["kind"]: (note["count"], note["example"]) for found in of_node for note in found["notes"]}
     count, example = notes.pop("setting", (0, ""))
     faults = [] if count == 1 and "journal" in example else [f"settings that are not kept: {count} {example}"]

@@ -24,8 +24,8 @@ SCENARIO = Scenario(
 )
 
 
-def before_run(story):
+def before_run(trial):
     """The golden initrd cannot start the clones as it is."""
-    files = story.server.must("lsinitramfs /boot/initrd.img-*").splitlines()
+    files = trial.server.must("lsinitramfs /boot/initrd.img-*").splitlines()
     there = [driver for driver in DRIVERS if any(file.rsplit("/", 1)[-1].startswith(f"{driver}.ko") for file in files)]
-    story.report.found("golden", "initrd", [f"it has {driver}" for driver in there])
+    trial.report.found("golden", "initrd", [f"it has {driver}" for driver in there])

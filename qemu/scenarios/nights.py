@@ -40,12 +40,12 @@ SCENARIO = Scenario(
 )
 
 
-def before_run(story):
+def before_run(trial):
     """The list of machines, their BMCs, and the time at which the night begins."""
     look_for_tools(("ipmi_sim",))
-    story.bmc = LOGS / "bmc"
-    story.resources.enter_context(bmc.simulator(story.wire, story.bmc))
-    macs = [node.mac for node in story.nodes] + [GHOST]
+    trial.bmc = LOGS / "bmc"
+    trial.resources.enter_context(bmc.simulator(trial.wire, trial.bmc))
+    macs = [node.mac for node in trial.nodes] + [GHOST]
     others = ",".join(macs[1:])
     text = f"""
 [[bmc]]
@@ -62,48 +62,48 @@ method = "command"
 command = '''{COMMAND}'''
 """
     lines = "\n".join(macs)
-    story.server.must(f"mkdir -p {FOLDER}; cd {FOLDER}; umask 077; cat > nodes <<'END'\n{lines}\nEND\n"
+    trial.server.must(f"mkdir -p {FOLDER}; cd {FOLDER}; umask 077; cat > nodes <<'END'\n{lines}\nEND\n"
                       f"cat > bmc.toml <<'END'\n{text}\nEND\n"
                       # At least half a minute is left when the run reads it.
                       "date -d '+90 seconds' '+%Y-%m-%d %H:%M' > at; date -d \"$(cat at)\" +%s > at.seconds")
 
 
-def meanwhile(story):
+def meanwhile(trial):
     """The mains: a machine whose power is on runs, once."""
-    on = {story.nodes[0].mac} if bmc.is_on(story.bmc) else set()
-    on |= {name[3:] for name in story.server.run(f"cd {FOLDER}; ls")[1].split() if name.startswith("on-")}
-    for node in story.nodes:
-        if node.mac in on and node.name not in story.vms:
-            story.report.note(f"{node.name} is switched on")
-            story.vms[node.name] = story.boot_by_pxe(node)
+    on = {trial.nodes[0].mac} if bmc.is_on(trial.bmc) else set()
+    on |= {name[3:] for name in trial.server.run(f"cd {FOLDER}; ls")[1].split() if name.startswith("on-")}
+    for node in trial.nodes:
+        if node.mac in on and node.name not in trial.vms:
+            trial.report.note(f"{node.name} is switched on")
+            trial.vms[node.name] = trial.boot_by_pxe(node)
 
 
-def after_run(story):
+def after_run(trial):
     """Who was switched on, when, and what the site was told."""
     def seen(name):
-        return story.server.run(f"cat {FOLDER}/{name}")[1]
+        return trial.server.run(f"cat {FOLDER}/{name}")[1]
 
-    faults, report = [], story.report
+    faults, report = [], trial.report
     start = int(seen("at.seconds"))
     asked = [line.split() for line in seen("asked").splitlines()]
     early = [line for line in asked if int(line[0]) < start]
     faults += [f"before {start}: {line}" for line in early]
-    for node in story.nodes[1:]:
+    for node in trial.nodes[1:]:
         wanted = [action for _, action, mac in asked if mac == node.mac and action != "status"]
         if wanted != ["network-once", "on"]:
             faults.append(f"{node.name} was asked for {wanted}")
-    if bmc.boot_override(story.bmc) != "pxe":
-        faults.append(f"the BMC boots from {bmc.boot_override(story.bmc)}")
+    if bmc.boot_override(trial.bmc) != "pxe":
+        faults.append(f"the BMC boots from {bmc.boot_override(trial.bmc)}")
     if "on" not in [action for _, action, mac in asked if mac == GHOST]:
         faults.append(f"nobody tried to wake {GHOST}")
-    told, log = seen("notified"), product.run_log(story.server)
+    told, log = seen("notified"), product.run_log(trial.server)
     report.note(f"the site was told: {told!r}")
     for text, words in (
-        (told, f"event end run kainstall status {story.scenario.expect_status}\n"),
-        (told, f"{len(story.nodes)} of {len(story.nodes)} complete"),
+        (told, f"event end run kainstall status {trial.scenario.expect_status}\n"),
+        (told, f"{len(trial.nodes)} of {len(trial.nodes)} complete"),
         (told, f"never appeared {GHOST}"),
         (log, AWAKE),
-        (log, f"1 of {len(story.nodes) + 1} machines never appeared: {GHOST}"),
+        (log, f"1 of {len(trial.nodes) + 1} machines never appeared: {GHOST}"),
     ):
         if words not in text:
             faults.append(f"{words!r} is missing: {text[-400:]}")

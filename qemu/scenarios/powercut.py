@@ -39,56 +39,56 @@ NOTHING, OLD, GRUB = "No bootable device", "STALE BOOT CODE RAN", "GRUB"
 BEGINS, SILENT, SILENCE = "Booting from Hard Disk", "silence", 20
 
 
-def before_run(story):
+def before_run(trial):
     """All cuts, with a machine and a run each."""
     cuts, seed = int(os.environ.get("CUTS") or CUTS), int(os.environ.get("SEED") or SEED)
-    story.report.note(f"{cuts} cuts, SEED={seed}")
-    product.serve_pxe(story.server, story.scenario.pxe_options)
-    hardware = story.scenario.nodes(cuts)
+    trial.report.note(f"{cuts} cuts, SEED={seed}")
+    product.serve_pxe(trial.server, trial.scenario.pxe_options)
+    hardware = trial.scenario.nodes(cuts)
     for number in range(cuts):
         moment, chance = MOMENTS[number % len(MOMENTS)], random.Random(f"{seed} {number}")
         node = nodes.make(FIRST + number, hardware[number], DISKS)
-        with story.report.step(f"{node.name}: its power is cut in {moment}"):
-            judge(story, node, cut(story, node, moment, chance))
+        with trial.report.step(f"{node.name}: its power is cut in {moment}"):
+            judge(trial, node, cut(trial, node, moment, chance))
         node.disks[0].path.unlink()
-    product.stop_pxe(story.server)
+    product.stop_pxe(trial.server)
 
 
-def cut(story, node, moment, chance):
+def cut(trial, node, moment, chance):
     """Clones onto the machine until its power is cut; returns what was on its disk before."""
-    server, path = story.server, node.disks[0].path
+    server, path = trial.server, node.disks[0].path
     before = digest(path)
-    product.start_other_run(server, story.scenario.selections, f"--yes --session {node.name}")
+    product.start_other_run(server, trial.scenario.selections, f"--yes --session {node.name}")
     with volatile.disk(path) as disk:
         drives = [replace(drive, path=disk.address, cache="writeback") for drive in node.drives()]
-        with machine(node.name, drives, LOGS, network=story.wire, mac=node.mac, pxe=True, **node.options()) as vm:
-            wait_for_moment(story, vm, node, moment, chance)
+        with machine(node.name, drives, LOGS, network=trial.wire, mac=node.mac, pxe=True, **node.options()) as vm:
+            wait_for_moment(trial, vm, node, moment, chance)
             vm.kill()
             # Nobody has missed it yet.
             said = [line for line in product.other_log(server).splitlines() if line.startswith(f"  {node.mac}")]
         unflushed, lost = disk.cut(chance)
     product.stop_other_run(server)
     phase = said[-1].split()[1] if said else "nothing"
-    story.report.note(f"the controller's last word was {phase!r}; {lost} of {unflushed} unflushed writes are lost")
+    trial.report.note(f"the controller's last word was {phase!r}; {lost} of {unflushed} unflushed writes are lost")
     too_late = {MOMENTS[0]: RECEIVING in vm.console(), MOMENTS[3]: False}.get(moment, phase != moment)
     if too_late:
-        story.report.found(node.name, "cut", [f"it came after {moment}"])
+        trial.report.found(node.name, "cut", [f"it came after {moment}"])
     return before
 
 
-def wait_for_moment(story, vm, node, moment, chance):
+def wait_for_moment(trial, vm, node, moment, chance):
     """Until the phase has begun, and then a part of it."""
     if moment in (MOMENTS[0], MOMENTS[3]):
         step = LAST_STEPS if moment == MOMENTS[3] else chance.choice(PREPARING)
         wait_for(vm, lambda: step in vm.console(), step, 0.02)
         time.sleep(chance.uniform(0, 1 if moment == MOMENTS[3] else 0.1))
-        story.report.note(f"a moment after {step!r}")
+        trial.report.note(f"a moment after {step!r}")
         return
     wait_for(vm, lambda: any(node.mac in line and moment in line.split()
-                             for line in product.other_log(story.server).splitlines()), moment)
+                             for line in product.other_log(trial.server).splitlines()), moment)
     if moment == "receiving":
-        wanted = chance.uniform(0.02, 0.9) * story.before.size
-        wait_for(vm, lambda: product.other_sent(story.server) >= wanted, f"{wanted / 1e6:.0f} MB")
+        wanted = chance.uniform(0.02, 0.9) * trial.before.size
+        wait_for(vm, lambda: product.other_sent(trial.server) >= wanted, f"{wanted / 1e6:.0f} MB")
     else:
         time.sleep(chance.uniform(0, FINISHING))
 
@@ -102,9 +102,9 @@ def wait_for(vm, condition, what, pause=0.1):
         time.sleep(pause)
 
 
-def judge(story, node, before):
+def judge(trial, node, before):
     """Nothing boots, or all of it: by the disk's bytes, and by a firmware that tries."""
-    path, report = node.disks[0].path, story.report
+    path, report = node.disks[0].path, trial.report
     with open(path, "rb") as disk:
         sector = disk.read(512)
     has_code = any(sector[:440]) and sector[510:] == b"\x55\xaa"
@@ -120,7 +120,7 @@ def judge(story, node, before):
     if last == OLD and digest(path) != before:
         faults.append("its former system boots, and the disk has changed")
     if last == GRUB:
-        faults += completeness_faults(story, node)
+        faults += completeness_faults(trial, node)
     report.found(node.name, "half a system", faults)
 
 
@@ -145,19 +145,19 @@ def try_to_boot(node):
             time.sleep(0.2)
 
 
-def completeness_faults(story, node):
+def completeness_faults(trial, node):
     """As every clone is judged."""
-    faults = clone.table_faults(node.disks, story.golden)
+    faults = clone.table_faults(node.disks, trial.golden)
     if faults:
         return faults
     try:
-        identity = clone.identify(node.disks, story.golden)
+        identity = clone.identify(node.disks, trial.golden)
     except ToolFailed as error:
         return [str(error)]
-    tree = clone.tree(node.disks, story.golden, {})
-    differences, _ = clone.tree_faults(tree, story.before.tree, story.exemptions("exceptions.txt"))
-    return clone.file_system_faults(node.disks, story.golden) + differences \
-        + clone.fstab_faults(node.disks, story.golden, identity)
+    tree = clone.tree(node.disks, trial.golden, {})
+    differences, _ = clone.tree_faults(tree, trial.before.tree, trial.exemptions("exceptions.txt"))
+    return clone.file_system_faults(node.disks, trial.golden) + differences \
+        + clone.fstab_faults(node.disks, trial.golden, identity)
 
 
 def digest(path):

@@ -16,10 +16,10 @@ SCENARIO = Scenario(
 )
 
 
-def after_run(story):
+def after_run(trial):
     """The addresses are the site's."""
     first, last = map(ipaddress.ip_address, site_dhcp.RANGE.split(","))
-    for node in story.outcome.report.get("nodes", []):
+    for node in trial.outcome.report.get("nodes", []):
         address = ipaddress.ip_address(node["address"].rsplit(":", 1)[0])
         faults = [] if first <= address <= last else [f"{address} is not the site's"]
-        story.report.found("golden", f"address of {node['mac']}", faults)
+        trial.report.found("golden", f"address of {node['mac']}", faults)

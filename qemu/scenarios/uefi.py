@@ -39,20 +39,20 @@ SCENARIO = Scenario(
 )
 
 
-def machines(story):
+def machines(trial):
     """Those of its nodes that start by UEFI."""
-    return [node for node in story.nodes if node.hardware.uefi]
+    return [node for node in trial.nodes if node.hardware.uefi]
 
 
-def after_run(story):
+def after_run(trial):
     """PXE once more, with nothing written: the firmware must come from the network to the disk."""
-    with story.report.step("Finished nodes boot by PXE once more"), contextlib.ExitStack() as running:
+    with trial.report.step("Finished nodes boot by PXE once more"), contextlib.ExitStack() as running:
         vms = {}
-        for node in machines(story):
+        for node in machines(trial):
             drives = [replace(drive, kept=False) for drive in node.drives()]
             vms[node.name] = running.enter_context(machine(
-                f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True, **node.options()))
-        for node in machines(story):
+                f"{node.name}-again", drives, LOGS, network=trial.wire, mac=node.mac, pxe=True, **node.options()))
+        for node in machines(trial):
             vm = vms[node.name]
             booted.up(vm)
             answers, console = booted.ask(vm), vm.console()
@@ -60,10 +60,10 @@ def after_run(story):
             by_network = booted.NETWORK_BOOT in console
             faults = [] if by_network else ["it did not boot by PXE: the network is not first in its order"]
             faults += [] if "GRUB" in console else ["its console shows no GRUB"]
-            identity = clone.identify(node.disks, story.golden)
-            faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
-            faults += entry_faults(node, story.golden.disks[0], answers["efi"])
-            story.report.found(node.name, "PXE again", faults)
+            identity = clone.identify(node.disks, trial.golden)
+            faults += booted.system_faults(answers, node.disk_names(), trial.golden, identity)
+            faults += entry_faults(node, trial.golden.disks[0], answers["efi"])
+            trial.report.found(node.name, "PXE again", faults)
 
 
 def entry_faults(node, disk, said):
@@ -88,14 +88,14 @@ def entry_faults(node, disk, said):
     return faults + [f"an entry leads to a partition that is not there: {text}" for text in stale]
 
 
-def at_the_end(story):
+def at_the_end(trial):
     """A firmware that has forgotten its entries finds the disk by the fallback path."""
-    with story.report.step("Clones boot with a firmware that has forgotten them"), contextlib.ExitStack() as running:
+    with trial.report.step("Clones boot with a firmware that has forgotten them"), contextlib.ExitStack() as running:
         vms = {}
-        for node in machines(story):
+        for node in machines(trial):
             options = node.options() | {"uefi": new_variables(DISKS / f"{node.name}-forgotten.vars")}
             vms[node.name] = running.enter_context(machine(f"{node.name}-forgotten", node.drives(), LOGS, **options))
-        for node in machines(story):
+        for node in machines(trial):
             booted.up(vms[node.name])
             vms[node.name].power_off()
-            story.report.found(node.name, "fallback", [])
+            trial.report.found(node.name, "fallback", [])

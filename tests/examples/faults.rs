@@ -2,7 +2,8 @@
 //!
 //!     faults FIRST COUNT WORKERS
 //!
-//! Prints a verdict a line, in JSON, and findings to standard error. The agent is `KA_TEST_AGENT`, if that is given.
+//! Prints a verdict a line, in JSON, and findings to standard error. The agent is `KA_TEST_AGENT`, if that is
+//! given.
 
 use std::process::ExitCode;
 

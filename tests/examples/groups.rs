@@ -1,5 +1,5 @@
-//! Makes volume groups on `/dev/vda` as a node does, and reads them back as the golden node does. For a machine of its own
-//! with a device mapper: `tests/tests/volume_groups.rs` boots one.
+//! Makes volume groups on `/dev/vda` as a node does, and reads them back as the golden node does. For a
+//! machine of its own with a device mapper: `tests/tests/volume_groups.rs` boots one.
 //!
 //! Prints a line `GROUPS …` for each thing that was found to be right, and panics at the first that is not.
 

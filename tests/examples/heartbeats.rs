@@ -1,5 +1,6 @@
-//! What waiting nodes cost the hub: `heartbeats NODES SECONDS` joins that many simulated nodes over real sockets, each of
-//! which sends a heartbeat per second, and prints the share of a processor that the hub's thread takes.
+//! What waiting nodes cost the hub: `heartbeats NODES SECONDS` joins that many simulated nodes over real
+//! sockets, each of which sends a heartbeat per second, and prints the share of a processor that the hub's
+//! thread takes.
 //!
 //! Every node has a connection of its own, so the open files must be allowed: `ulimit -n 4096`.
 
@@ -58,7 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let hub = Hub::start(&place, keys, vec![setup])?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, hub.port));
-    let mut nodes = (0..count).map(|number| Node::join(address, &join, number)).collect::<Result<Vec<_>, _>>()?;
+    let mut nodes =
+        (0..count).map(|number| Node::join(address, &join, number)).collect::<Result<Vec<_>, _>>()?;
     let start = Instant::now();
     while hub.snapshot(SESSION).is_none_or(|snapshot| snapshot.status.nodes.len() < count) {
         if start.elapsed() > PATIENCE {
@@ -70,7 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (before, start) = (hub_seconds()?, Instant::now());
     beat(&mut nodes, seconds)?;
     let (used, passed) = (hub_seconds()? - before, start.elapsed().as_secs_f64());
-    println!("{count} nodes, {passed:.1} s: the hub took {used:.2} s, {:.2} % of a core", 100.0 * used / passed);
+    println!(
+        "{count} nodes, {passed:.1} s: the hub took {used:.2} s, {:.2} % of a core",
+        100.0 * used / passed
+    );
     Ok(())
 }
 
@@ -123,14 +128,19 @@ impl Node {
             }
         }
         let [.., high, low] = number.to_be_bytes();
-        let card = Card { name: "eth0".into(), mac: format!("52:54:00:00:{high:02x}:{low:02x}"), ..Card::default() };
+        let card =
+            Card { name: "eth0".into(), mac: format!("52:54:00:00:{high:02x}:{low:02x}"), ..Card::default() };
         let hello = Hello {
             session: SESSION.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             key: own.public,
             data_port: 1,
             window: 64 << 20,
-            inventory: Inventory { hostname: format!("node{number}"), cards: vec![card], ..Inventory::default() },
+            inventory: Inventory {
+                hostname: format!("node{number}"),
+                cards: vec![card],
+                ..Inventory::default()
+            },
             erasable: true,
             place: 0,
             resume: None,

@@ -1,4 +1,5 @@
-//! Packs a directory as `kactl send --dir` does, as fast as it can, for `make bench` to time beside `tar | zstd`.
+//! Packs a directory as `kactl send --dir` does, as fast as it can, for `make bench` to time beside `tar |
+//! zstd`.
 //!
 //! `pack_cost DIR FILE` walks, hashes, compresses and seals as for a chain that never waits, and stores the
 //! sealed blocks in `FILE`, each after its length. The key is in front of them: `unpack_cost` reads that.

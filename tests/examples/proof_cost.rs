@@ -1,7 +1,8 @@
-//! What it costs a node to compare a stream with the golden node's roots: a real producer, and two real relays over TCP.
+//! What it costs a node to compare a stream with the golden node's roots: a real producer, and two real
+//! relays over TCP.
 //!
-//! Prints the CPU seconds of the reader's thread for one GiB, with proofs and without, and the share of the bytes that the
-//! proofs take on the control connections. Nothing else differs between the two.
+//! Prints the CPU seconds of the reader's thread for one GiB, with proofs and without, and the share of the
+//! bytes that the proofs take on the control connections. Nothing else differs between the two.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -51,7 +52,8 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// Sends a GiB through a chain of one node; the CPU seconds of the thread that reads it, and the bytes of all proofs.
+/// Sends a GiB through a chain of one node; the CPU seconds of the thread that reads it, and the bytes of all
+/// proofs.
 fn transfer(proofs: bool) -> Result<(f64, usize), Box<dyn Error>> {
     let key = StreamKey::generate(Cipher::preferred())?;
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -60,7 +62,7 @@ fn transfer(proofs: bool) -> Result<(f64, usize), Box<dyn Error>> {
     let (blocks, from_producer) = sync_channel(QUEUE);
     let golden = Member::golden(&key, WINDOW, DEAD_AFTER);
     let golden = Relay::start(golden, golden_port, Feed::Golden(from_producer), |_| ())?;
-    let (writer, plain) = sync_channel(BATCHES);
+    let (writer, plaintext) = sync_channel(BATCHES);
     let node =
         Relay::start(Member::node(NODE, &key, WINDOW, DEAD_AFTER), node_port, Feed::Node(writer), |_| ())?;
     let (of_golden, of_node) = views(&key, address)?;
@@ -77,7 +79,7 @@ fn transfer(proofs: bool) -> Result<(f64, usize), Box<dyn Error>> {
             Err(error) => eprintln!("proof_cost: {error}"),
         }
     });
-    let mut reader = StreamReader::new(plain, node.handle().clone(), Arc::default())?;
+    let mut reader = StreamReader::new(plaintext, node.handle().clone(), Arc::default())?;
     let (to_reader, for_reader) = channel();
     if proofs {
         reader.expect_proofs(for_reader);

@@ -27,7 +27,7 @@ pub struct Golden {
 }
 
 /// A node's console.
-pub struct Node {
+pub struct ConsoleNode {
     /// The directory with its files: `log`, `key`, `step`.
     pub folder: TempDir,
     /// Its address.
@@ -99,7 +99,7 @@ impl Golden {
 
     /// Starts the console of a node that has joined.
     #[must_use]
-    pub fn node(&self, number: u8) -> Node {
+    pub fn node(&self, number: u8) -> ConsoleNode {
         let node = self.stranger(number, &[]);
         secret(&node.folder.path().join("key"), &node.key.to_text());
         self.knows(number, &node.key);
@@ -108,7 +108,7 @@ impl Golden {
 
     /// Starts the console of a node that has not joined yet.
     #[must_use]
-    pub fn stranger(&self, number: u8, more: &[&str]) -> Node {
+    pub fn stranger(&self, number: u8, more: &[&str]) -> ConsoleNode {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("join"), self.join.to_text()).unwrap();
@@ -122,7 +122,7 @@ impl Golden {
         }
         let process = Process::start(&mut command, "console", folder.path());
         let key = KeyPair::generate().unwrap();
-        let node = Node { folder, address, key, process, port: self.port };
+        let node = ConsoleNode { folder, address, key, process, port: self.port };
         wait_until("the console listens", || TcpStream::connect(node.place()).is_ok());
         node
     }
@@ -134,7 +134,7 @@ impl Default for Golden {
     }
 }
 
-impl Node {
+impl ConsoleNode {
     /// Its address and port.
     #[must_use]
     pub fn place(&self) -> SocketAddr {

@@ -44,7 +44,7 @@ struct Chain {
 }
 
 /// The result of a stream.
-struct Outcome {
+struct LinkResult {
     /// The data of each node that has everything.
     got: BTreeMap<NodeId, Option<Vec<u8>>>,
     expelled: Vec<(NodeId, String)>,
@@ -87,8 +87,8 @@ impl Chain {
     }
 
     /// Plays the controller until all nodes have ended.
-    fn run(mut self) -> Outcome {
-        let mut outcome = Outcome { got: BTreeMap::new(), expelled: Vec::new(), epochs: 0 };
+    fn run(mut self) -> LinkResult {
+        let mut outcome = LinkResult { got: BTreeMap::new(), expelled: Vec::new(), epochs: 0 };
         while outcome.got.len() < NODES as usize {
             assert!(self.start.elapsed() < Duration::from_secs(60), "the chain hangs");
             let event = self.events.recv_timeout(DEAD_AFTER / 10).ok();
@@ -162,11 +162,11 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
 }
 
 fn node(id: NodeId, key: &StreamKey, listener: TcpListener, to_test: Sender<Event>) -> Relay {
-    let (writer, plain) = sync_channel(BATCHES);
+    let (writer, plaintext) = sync_channel(BATCHES);
     let member = Member::node(id, key, WINDOW, DEAD_AFTER);
     let feed = Feed::Node(writer);
     let relay = Relay::start(member, listener, feed, complain(id, to_test.clone())).unwrap();
-    let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::default()).unwrap();
+    let mut reader = StreamReader::new(plaintext, relay.handle().clone(), Arc::default()).unwrap();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let whole = std::io::Read::read_to_end(&mut reader, &mut bytes).is_ok() && reader.finish().is_ok();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ka::keys::KeyPair;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::console::{Open, Request, Size, ToNode, ToViewer};
-use ka_tests::console::{Golden, Node};
+use ka_tests::console::{ConsoleNode, Golden};
 use ka_tests::process::wait_until;
 
 /// The controller's end of a connection, operated by hand.
@@ -19,7 +19,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn dial(node: &Node, channel: Channel) -> Self {
+    fn dial(node: &ConsoleNode, channel: Channel) -> Self {
         let stream = TcpStream::connect(node.place()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut wire = Self { stream, channel };
@@ -56,7 +56,7 @@ impl Wire {
     }
 
     /// A console opened for `request`.
-    fn open(golden: &Golden, node: &Node, request: Request) -> Self {
+    fn open(golden: &Golden, node: &ConsoleNode, request: Request) -> Self {
         let mut wire = Self::dial(node, Channel::dial_console(&golden.pair, &node.key.public).unwrap());
         assert_eq!(wire.hears().unwrap(), Some(Received::Open));
         wire.says(&ToNode::Open(Open::new("test@golden".into(), request)));
@@ -80,7 +80,7 @@ impl Wire {
 }
 
 /// The console still serves legitimate peers.
-fn serves(golden: &Golden, node: &Node) {
+fn serves(golden: &Golden, node: &ConsoleNode) {
     let mut wire = Wire::open(golden, node, Request::State);
     let Some(Received::Message(ToViewer::State(state))) = wire.hears().unwrap() else { panic!("no state") };
     assert_eq!(state.step, "drivers");
@@ -217,7 +217,7 @@ fn there_is_an_end_to_viewers() {
 }
 
 /// The console's memory in bytes.
-fn memory(node: &Node) -> u64 {
+fn memory(node: &ConsoleNode) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024

@@ -1,7 +1,7 @@
 //! Cases that once ended with OK although something was missing: each is a failure with its true reason.
 //!
-//! Needs root, loop devices, and `mkfs.ext4`, `dumpe2fs`, `mkfs.xfs`, `xfs_io`, `mkfs.btrfs`, `btrfs`, `prlimit`,
-//! `setsid`.
+//! Needs root, loop devices, and `mkfs.ext4`, `dumpe2fs`, `mkfs.xfs`, `xfs_io`, `mkfs.btrfs`, `btrfs`,
+//! `prlimit`, `setsid`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs::{self, File, OpenOptions};

@@ -50,7 +50,7 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     ("seal/block.rs", "MAX_BLOCK", "protocol.md", "| frame with a block | {M} MiB, {block} bytes at least"),
     (
         "seal/block.rs",
-        "MAX_PLAIN",
+        "MAX_PLAINTEXT",
         "protocol.md",
         "| plain bytes of a block | what its own length says, {,} |",
     ),

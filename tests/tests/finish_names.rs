@@ -7,7 +7,7 @@
 use ka::inventory::Firmware;
 use ka::notes::NoteKind;
 use ka::plan::{
-    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenCard, GoldenHost, GoldenMachine,
+    BootPlan, FileSystemKind, FileSystemPlan, FinalAction, FinishPlan, GoldenCard, GoldenHost, GoldenMachine,
     GoldenNames, Loader, NodeAddress, NodeName, Plan, Storage,
 };
 use ka_agent::disk::{MadeFileSystem, MadeOn};
@@ -159,7 +159,7 @@ impl Copied {
                 first_boot: None,
                 store_log_password: None,
             },
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         let slot = |interface: &str, last: u8| SlottedCard {
             interface: interface.to_owned(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Secrets, View};
 use ka::proof::{Checker, Forged, Proof, Roots, SEGMENT};
-use ka::seal::{Block, Cipher, MAX_PLAIN, Opener, Sealer, StreamKey, Total};
+use ka::seal::{Block, Cipher, MAX_PLAINTEXT, Opener, Sealer, StreamKey, Total};
 use ka_tests::sim::random::Random;
 
 const SCHEDULES: u64 = 10_000;
@@ -109,7 +109,7 @@ fn receive(random: &mut Random, golden: &Golden, blocks: Vec<Block>) -> Result<V
         }
         member.on_block(link, block, now);
         member.on_tick(now + Duration::from_secs(1));
-        while let Some(plain) = member.next_plain() {
+        while let Some(plain) = member.next_plaintext() {
             member.on_written(plain.end);
             checker.on_content(&plain.bytes, plain.from)?;
             content.extend_from_slice(&plain.bytes);
@@ -132,7 +132,7 @@ fn no_schedule_of_lying_relays_gets_a_forged_byte_accepted() {
         let random = &mut Random::new(seed);
         // Occasionally a stream of several segments, in large blocks.
         let (length, largest) = if seed % 1000 == 0 {
-            (usize::try_from(2 * SEGMENT).unwrap() + random.index(1 << 20), MAX_PLAIN)
+            (usize::try_from(2 * SEGMENT).unwrap() + random.index(1 << 20), MAX_PLAINTEXT)
         } else {
             (random.index(20_000), 1 + random.index(2000))
         };

@@ -1,13 +1,13 @@
 //! The golden node's disk: scanned, described, planned and viewed.
 //!
-//! Needs root, a loop device, `unshare`, `chroot`, `blkid`, `sfdisk`, `sgdisk`, `partx`, `fsfreeze`, and the tools of
-//! every file system.
+//! Needs root, a loop device, `unshare`, `chroot`, `blkid`, `sfdisk`, `sgdisk`, `partx`, `fsfreeze`, and the
+//! tools of every file system.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
-use ka::plan::{After, BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Storage};
+use ka::plan::{BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, FinalAction, Loader, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
@@ -183,7 +183,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         stage2: None,
         // These machines have no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
-        after: After::Reboot,
+        after: FinalAction::Reboot,
     }
 }
 

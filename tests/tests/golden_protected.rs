@@ -11,7 +11,7 @@ use std::fs;
 
 use ka::disk::description::Description;
 use ka::notes::Tally;
-use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape, Storage};
+use ka::plan::{BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinalAction, Loader, Shape, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::unpack::{self, unpack};
 use ka_tests::chroot::in_chroot;
@@ -84,7 +84,7 @@ fn planned(disk: &str, exclude: &[&str]) -> Result<Planned, PlanError> {
         stage2: None,
         // This machine has no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
-        after: After::Reboot,
+        after: FinalAction::Reboot,
     })
 }
 

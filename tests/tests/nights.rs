@@ -1,5 +1,5 @@
-//! Unattended nights with generated faults: no false success, every healthy machine cloned, every failure named.
-//! `cargo run --release -p ka-tests --example nights` simulates a thousand with 100 machines.
+//! Unattended nights with generated faults: no false success, every healthy machine cloned, every failure
+//! named. `cargo run --release -p ka-tests --example nights` simulates a thousand with 100 machines.
 
 use ka_tests::night::{Plan, Tally, run};
 

@@ -41,7 +41,7 @@ fn check_at(
     for place in places {
         for seed in SEEDS {
             let mut schedule = session(seed);
-            let victim = Victim::Place(place);
+            let victim = Victim::Position(place);
             let planned = Planned { when: When::Produced(50), after: Duration::ZERO, victim, fault };
             schedule.faults = vec![planned; count];
             let outcome = run(&schedule).unwrap();

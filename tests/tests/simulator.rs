@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ka::chain::{Rules, SlowLimits};
-use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, judge_slowness, run, run_traced, run_with};
+use ka_tests::sim::{LongChain, Schedule, SimResult, Violation, judge_slowness, run, run_traced, run_with};
 
 const SCHEDULES: u64 = 10_000;
 
@@ -35,12 +35,12 @@ fn ten_thousand_schedules_keep_every_invariant() {
         let schedule = Schedule::generate(**seed);
         panic!("{} seeds fail; {schedule:#?}\n{}", failures.len(), run_traced(&schedule).unwrap_err());
     }
-    let outcomes: Vec<Outcome> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+    let outcomes: Vec<SimResult> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
     check_the_faults_happened(&outcomes);
 }
 
 /// All results, in the order of their seeds.
-fn live_through_all(schedule: fn(u64) -> Schedule) -> Vec<(u64, Result<Outcome, Violation>)> {
+fn live_through_all(schedule: fn(u64) -> Schedule) -> Vec<(u64, Result<SimResult, Violation>)> {
     let next = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -63,8 +63,8 @@ fn live_through_all(schedule: fn(u64) -> Schedule) -> Vec<(u64, Result<Outcome, 
 }
 
 /// A simulator in which no node dies proves nothing.
-fn check_the_faults_happened(outcomes: &[Outcome]) {
-    let percent = |what: fn(&Outcome) -> bool| {
+fn check_the_faults_happened(outcomes: &[SimResult]) {
+    let percent = |what: fn(&SimResult) -> bool| {
         outcomes.iter().filter(|outcome| what(outcome)).count() * 100 / outcomes.len()
     };
     let deaths = percent(|outcome| outcome.deaths > 0);
@@ -105,8 +105,8 @@ fn ten_thousand_schedules_with_liars_keep_every_invariant() {
         let trace = run_traced(&Schedule::with_liars(**seed)).unwrap_err();
         panic!("{} seeds fail, first {seed}:\n{trace}", failures.len());
     }
-    let outcomes: Vec<Outcome> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
-    let sum = |what: fn(&Outcome) -> usize| outcomes.iter().map(what).sum::<usize>();
+    let outcomes: Vec<SimResult> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+    let sum = |what: fn(&SimResult) -> usize| outcomes.iter().map(what).sum::<usize>();
     let (found, named, complete) = (sum(|o| o.found), sum(|o| o.named), sum(|o| o.complete));
     let (deaths, slandered) = (sum(|o| o.deaths), sum(|o| o.slandered));
     println!(

@@ -1,5 +1,5 @@
-//! Sets the node's clock from the controller's. A machine's own clock may be years off, and the times of copied files
-//! and log lines are useful only if the clock is right.
+//! Sets the node's clock from the controller's. A machine's own clock may be years off, and the times of
+//! copied files and log lines are useful only if the clock is right.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

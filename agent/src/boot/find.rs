@@ -58,9 +58,9 @@ impl<'a> Search<'a> {
         Self { session, join, interface, server: None, next_server: None, pause: PAUSE, listen: LISTEN }
     }
 
-    /// Calls `connect` for every controller that may serve the session, in order: the one on the command line; those
-    /// that answer the broadcast, which proves that they know the secret; DHCP's next server. Makes five attempts with
-    /// a pause between them.
+    /// Calls `connect` for every controller that may serve the session, in order: the one on the command
+    /// line; those that answer the broadcast, which proves that they know the secret; DHCP's next server.
+    /// Makes five attempts with a pause between them.
     ///
     /// # Errors
     /// [`FindError`] with the reasons of the last attempt.
@@ -131,8 +131,8 @@ impl<'a> Search<'a> {
         let socket = broadcast_socket(self.interface, 0)?;
         let mut requests: Vec<Request> = Vec::new();
         for listen in self.listen {
-            // A nonce is answered only once, so each broadcast has its own. A late answer to an earlier one is as
-            // good.
+            // A nonce is answered only once, so each broadcast has its own. A late answer to an earlier one
+            // is as good.
             let request = Request::new(&key, self.session, ka::keys::random().map_err(io::Error::other)?);
             socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT)))?;
             requests.push(request);

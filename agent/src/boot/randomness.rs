@@ -1,5 +1,5 @@
-//! Randomness early at boot. Keys depend on it, and a machine without a hardware source may have to wait. Without a
-//! message that looks like a hang.
+//! Randomness early at boot. Keys depend on it, and a machine without a hardware source may have to wait.
+//! Without a message that looks like a hang.
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};

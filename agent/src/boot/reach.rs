@@ -22,8 +22,8 @@ pub enum ReachError {
     },
 }
 
-/// Brings up networks in turn, until `connect` succeeds in one. All are tried again while a switch port may block
-/// traffic. `look_again` is called while no interface matches.
+/// Brings up networks in turn, until `connect` succeeds in one. All are tried again while a switch port may
+/// block traffic. `look_again` is called while no interface matches.
 ///
 /// # Errors
 /// [`ReachError`] when nothing is left to try.

@@ -11,8 +11,8 @@ use crate::step::step;
 use ka::cmdline::{self, CommandLine, CommandLineError};
 use ka::step::Step;
 
-/// Drivers for USB keyboards: a person plugs one in when something has failed, and then no one scans for devices any
-/// more.
+/// Drivers for USB keyboards: a person plugs one in when something has failed, and then no one scans for
+/// devices any more.
 const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
 
 /// Needed to receive answers to an address that the card does not have yet.
@@ -50,8 +50,8 @@ pub enum BootError {
     Reach(#[from] ReachError),
 }
 
-/// Reads the command line, loads drivers, and brings up the network in which `connect` reaches a controller. `/proc`
-/// and `/sys` must be mounted; modules are read below `root`.
+/// Reads the command line, loads drivers, and brings up the network in which `connect` reaches a controller.
+/// `/proc` and `/sys` must be mounted; modules are read below `root`.
 ///
 /// # Errors
 /// [`BootError`], already logged with its step.
@@ -90,8 +90,8 @@ pub fn stage1<T>(
     Ok((Stage1 { command_line, network }, reached))
 }
 
-/// Lets the kernel write to disks as data comes, and not when a tenth of the memory waits for them: the last sync is as
-/// long as what waits then.
+/// Lets the kernel write to disks as data comes, and not when a tenth of the memory waits for them: the last
+/// sync is as long as what waits then.
 fn write_out_early() {
     let (setting, bytes) = WRITE_OUT;
     if let Err(error) = fs::write(setting, bytes) {

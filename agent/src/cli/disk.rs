@@ -11,7 +11,7 @@ use ka::disk::kind::PartitionKind;
 use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
-use ka::plan::report::{OfDisk, Outcome, Report};
+use ka::plan::report::{DiskAction, OfDisk, Report};
 use ka::plan::{ConfirmedStorage, DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka::shown;
 use ka::step::Step;
@@ -205,8 +205,8 @@ fn confirmed(out: &mut dyn Write) -> io::Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
-/// What would happen to the disk, and the disk's name if it would be written. What only the disk itself and this
-/// machine's tools can show is found out by claiming it.
+/// What would happen to the disk, and the disk's name if it would be written. What only the disk itself and
+/// this machine's tools can show is found out by claiming it.
 fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
     let mut report = Report::new(storage, &hardware::disks(true));
     let shown = report.disks.iter().filter_map(|disk| disk.disk.as_ref());
@@ -215,7 +215,7 @@ fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
     let Some(confirmed) = confirmed else { return (report, None) };
     if let Err(refusal) = disk::check(&confirmed) {
         for disk in &mut report.disks {
-            disk.outcome = Outcome::Refuse(refusal.to_string());
+            disk.outcome = DiskAction::Refuse(refusal.to_string());
         }
         return (report, None);
     }

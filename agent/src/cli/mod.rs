@@ -58,10 +58,12 @@ struct Receive {
     key: PathBuf,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Memory for data that others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most 256M)
+    /// Memory for data that others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most
+    /// 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     window: Option<u64>,
-    /// Also compare the SHA-256 of the whole stream, against faulty memory; costs about half a CPU second per GiB
+    /// Also compare the SHA-256 of the whole stream, against faulty memory; costs about half a CPU second per
+    /// GiB
     #[arg(long)]
     check_sum: bool,
     /// How long to wait for the session to begin, in seconds

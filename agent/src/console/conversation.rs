@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::log_tail::LogTail;
-use super::places::Place;
 use super::process::Running;
+use super::slots::Slot;
 use super::{Console, trace};
 
 /// How many bytes may be queued for a viewer before its requests are no longer read.
@@ -27,7 +27,7 @@ pub(super) struct Conversation<'a> {
     stream: TcpStream,
     channel: Channel,
     peer: IpAddr,
-    place: Place,
+    slot: Slot,
     /// The viewer has proven to mean this very node, and may do more than look.
     of_this_node: bool,
     opened_at: Instant,
@@ -48,12 +48,7 @@ enum Work {
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(
-        console: &'a Console,
-        stream: TcpStream,
-        peer: IpAddr,
-        place: Place,
-    ) -> io::Result<Self> {
+    pub(super) fn new(console: &'a Console, stream: TcpStream, peer: IpAddr, slot: Slot) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut channel = Channel::answer();
@@ -64,7 +59,7 @@ impl<'a> Conversation<'a> {
             stream,
             channel,
             peer,
-            place,
+            slot,
             of_this_node: false,
             opened_at: now,
             heard_at: now,
@@ -129,7 +124,7 @@ impl<'a> Conversation<'a> {
 
     /// Starts what was requested.
     fn begin(&mut self, open: &Open, who: &str) -> Result<Work, String> {
-        self.place.prove().map_err(|viewers| format!("{viewers} others look at this node already"))?;
+        self.slot.prove().map_err(|viewers| format!("{viewers} others look at this node already"))?;
         open.check().map_err(|e| e.to_string())?;
         if !self.of_this_node && !open.only_looks() {
             return Err("only the log can be read without this node's key of this boot".into());

@@ -1,17 +1,17 @@
-//! Port 12345 of a node: shows what the node does and its log, and runs commands and a shell, for the controller
-//! alone.
+//! Port 12345 of a node: shows what the node does and its log, and runs commands and a shell, for the
+//! controller alone.
 //!
-//! The console is a child of PID 1 next to the work, from the first moment of stage1 until the reboot. The two share
-//! only files: the log, the node's key of this boot, and the current step ([`trace`]). So no viewer can hold up the
-//! work. Each viewer has a thread, which reads no further than the viewer takes. The number of viewers is limited, and
-//! unauthenticated ones make room (`places`).
+//! The console is a child of PID 1 next to the work, from the first moment of stage1 until the reboot. The
+//! two share only files: the log, the node's key of this boot, and the current step ([`trace`]). So no viewer
+//! can hold up the work. Each viewer has a thread, which reads no further than the viewer takes. The number
+//! of viewers is limited, and unauthenticated ones make room (`slots`).
 
 mod conversation;
 mod log_tail;
-mod places;
 mod process;
 mod server;
 pub(crate) mod shells;
+mod slots;
 pub mod trace;
 
 use std::path::PathBuf;

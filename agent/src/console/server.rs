@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Console;
 use super::conversation::Conversation;
-use super::places::Places;
+use super::slots::Slots;
 
 /// The stack size of a viewer's thread, whose calls are not deep.
 const STACK: usize = 256 << 10;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// Only if the listener is unusable.
 pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible> {
-    let places = Places::new(console.limits);
+    let slots = Slots::new(console.limits);
     let console = Arc::new(console);
     loop {
         let (stream, peer) = match listener.accept() {
@@ -34,8 +34,8 @@ pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible>
             }
         };
         let console = Arc::clone(&console);
-        let begun = places.take(&stream).and_then(|place| {
-            let talk = move || match Conversation::new(&console, stream, peer.ip().to_canonical(), place) {
+        let begun = slots.take(&stream).and_then(|slot| {
+            let talk = move || match Conversation::new(&console, stream, peer.ip().to_canonical(), slot) {
                 Ok(conversation) => conversation.hold(),
                 Err(error) => log::debug!("the viewer {peer} cannot be served: {error}"),
             };

@@ -13,7 +13,8 @@ pub const KEY: &str = "/run/ka/node.key";
 /// The node's current step.
 pub const STEP: &str = "/run/ka/step";
 
-/// How many bytes of a step's name are kept. All are written each time, so that no reader sees parts of two names.
+/// How many bytes of a step's name are kept. All are written each time, so that no reader sees parts of two
+/// names.
 const LENGTH: usize = 200;
 
 /// Stores the node's key for the console. A process that can read it already is root on this node.

@@ -1,7 +1,7 @@
 //! The last writes: what the firmware starts.
 //!
-//! Before these writes nothing on the disks boots; after them the whole system does. Each is one write of one sector,
-//! and the disk that the node boots from comes last.
+//! Before these writes nothing on the disks boots; after them the whole system does. Each is one write of one
+//! sector, and the disk that the node boots from comes last.
 
 use super::error::DiskError;
 use super::medium::Medium;
@@ -101,11 +101,12 @@ pub(super) fn write(disk: &dyn Medium, sector: &[u8; mbr::SIZE]) -> std::io::Res
     disk.sync()
 }
 
-/// The MBR partition that gets the active flag: the one that the description marks, otherwise the one to boot from. A
-/// logical partition is replaced by the extended one: boot code does not care, and some BIOSes require one.
+/// The MBR partition that gets the active flag: the one that the description marks, otherwise the one to boot
+/// from. A logical partition is replaced by the extended one: boot code does not care, and some BIOSes
+/// require one.
 ///
-/// With a GPT it is the single entry of the protective MBR, if any: UEFI firmware may refuse such a disk, and some
-/// BIOSes refuse a disk without an active entry.
+/// With a GPT it is the single entry of the protective MBR, if any: UEFI firmware may refuse such a disk, and
+/// some BIOSes refuse a disk without an active entry.
 fn active(layout: &Layout, boot: Option<u32>, protective: bool) -> Option<u32> {
     if layout.table() == TableKind::Gpt {
         return protective.then_some(1);

@@ -1,11 +1,11 @@
 //! Whether a disk may be written: it is the confirmed one, it is local, and it is not in use.
 //!
-//! Every write to a disk goes through a [`Claim`], and a claim requires the confirmed identity. The identity is
-//! compared under the claim's lock, and again when the disk is opened for the first write.
+//! Every write to a disk goes through a [`Claim`], and a claim requires the confirmed identity. The identity
+//! is compared under the claim's lock, and again when the disk is opened for the first write.
 //!
-//! A claimed disk stays locked with `flock` until the claim is dropped, so that two runs, or a run and udev, cannot
-//! work on it at the same time. It is opened exclusively only while the table is written, because an exclusive open of
-//! a whole disk makes mkfs and mount on its partitions fail with EBUSY.
+//! A claimed disk stays locked with `flock` until the claim is dropped, so that two runs, or a run and udev,
+//! cannot work on it at the same time. It is opened exclusively only while the table is written, because an
+//! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
 use super::wait::retry;
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
@@ -24,8 +24,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long to wait for another process's lock: udev holds one while it probes a disk, and a process forked by another
-/// thread holds copies of all open files until it calls exec.
+/// How long to wait for another process's lock: udev holds one while it probes a disk, and a process forked
+/// by another thread holds copies of all open files until it calls exec.
 const LOCKED: Duration = Duration::from_secs(3);
 
 /// A disk that may be written, locked until this is dropped.
@@ -157,8 +157,8 @@ pub(super) fn check_name(target: &str) -> Result<(), Refusal> {
 }
 
 impl Claim {
-    /// Opens the disk exclusively, as the last check that it is not in use. Drop the file before using the disk's
-    /// partitions.
+    /// Opens the disk exclusively, as the last check that it is not in use. Drop the file before using the
+    /// disk's partitions.
     ///
     /// # Errors
     /// The disk is in use.
@@ -219,8 +219,8 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks that no program has an old partition open, which would stop the kernel from forgetting it, or has the disk
-/// open for writing.
+/// Checks that no program has an old partition open, which would stop the kernel from forgetting it, or has
+/// the disk open for writing.
 pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> {
     let failed = |e| io_refusal(disk, "find out who has it open", e);
     let mut numbers = Vec::new();
@@ -244,8 +244,8 @@ pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> 
     retry(LOCKED, look, |e| matches!(e, Refusal::Open { .. }))
 }
 
-/// The identity of the open device. Whatever a file descriptor can report comes from the descriptor, the rest from the
-/// device with its number.
+/// The identity of the open device. Whatever a file descriptor can report comes from the descriptor, the rest
+/// from the device with its number.
 fn identify(name: &str, device: &File) -> Result<DiskIdentity, Refusal> {
     let failed = |e| io_refusal(name, "find out which disk it is", e);
     let number = device.metadata().map_err(failed)?.rdev();

@@ -106,7 +106,8 @@ pub enum DiskError {
         /// The kernel's error.
         error: io::Error,
     },
-    /// A mount point could not be given the attributes that the golden node's directory has underneath its mount.
+    /// A mount point could not be given the attributes that the golden node's directory has underneath its
+    /// mount.
     #[error("the mount point beneath its file system: {0}")]
     Covered(UnpackError),
     /// The table cannot be encoded.

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// A disk to write to. Writes may reach the medium in any order, and are guaranteed to be on it only after the next
-/// [`Medium::sync`].
+/// A disk to write to. Writes may reach the medium in any order, and are guaranteed to be on it only after
+/// the next [`Medium::sync`].
 pub(super) trait Medium {
     /// Writes all bytes at an offset.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;

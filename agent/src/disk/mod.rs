@@ -1,8 +1,8 @@
 //! The node's disks: claims them, writes their partition tables, creates and mounts their file systems.
 //!
 //! [`prepare`] takes the disks to the point where files can be unpacked onto them. [`Prepared::unmount`] and
-//! [`Prepared::activate`] complete the work, and [`Prepared::abandon`] undoes it. All disks are checked before the
-//! first one is written, and each must be the one that was confirmed ([`ConfirmedStorage`]).
+//! [`Prepared::activate`] complete the work, and [`Prepared::abandon`] undoes it. All disks are checked
+//! before the first one is written, and each must be the one that was confirmed ([`ConfirmedStorage`]).
 
 mod activate;
 pub mod claim;
@@ -43,7 +43,8 @@ use std::path::{Path, PathBuf};
 /// Disks that are partitioned, formatted and mounted. Dropping this unmounts and unlocks them.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The device node of the boot disk: the one with `/boot`, otherwise the one with `/`, otherwise the first.
+    /// The device node of the boot disk: the one with `/boot`, otherwise the one with `/`, otherwise the
+    /// first.
     pub disk: PathBuf,
     /// The file systems and swap spaces of all disks, in the plan's order.
     pub made: Vec<MadeFileSystem>,
@@ -136,8 +137,8 @@ impl MadeFileSystem {
     }
 }
 
-/// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's code is kept here
-/// while its files are written, since a disk with boot code boots, active flag or not.
+/// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's code is kept
+/// here while its files are written, since a disk with boot code boots, active flag or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
 
@@ -149,8 +150,8 @@ pub fn check(confirmed: &ConfirmedStorage) -> Result<(), DiskError> {
     ready::check(confirmed).map(drop)
 }
 
-/// Confirms the disks that the plans select on this machine at this moment, for a caller that needs no confirmation by
-/// a person.
+/// Confirms the disks that the plans select on this machine at this moment, for a caller that needs no
+/// confirmation by a person.
 ///
 /// # Errors
 /// A plan does not select a unique disk.
@@ -167,8 +168,9 @@ pub fn named(choice: &DiskChoice) -> DiskChoice {
 /// Partitions disks according to their plans, creates their file systems, and mounts them below `root`.
 ///
 /// # Errors
-/// Before the first write: a disk may not be written, or its plan does not fit it. No disk is changed. After the first
-/// write: a step failed. The tables already written are cleared, so that the half-made system cannot boot.
+/// Before the first write: a disk may not be written, or its plan does not fit it. No disk is changed. After
+/// the first write: a step failed. The tables already written are cleared, so that the half-made system
+/// cannot boot.
 pub fn prepare(confirmed: &ConfirmedStorage, root: &Path) -> Result<Prepared, DiskError> {
     let ready = step(Step::ClaimDisks, || {
         let ready = ready::check(confirmed)?;
@@ -319,8 +321,9 @@ impl Prepared {
         self.raw.iter().try_for_each(RawPartition::sync)
     }
 
-    /// Reads the superblocks and a sample of the files back from the disks after unmounting: a disk may lose writes
-    /// without an error. An empty file system is checked by its own checker. Call this before [`Prepared::activate`].
+    /// Reads the superblocks and a sample of the files back from the disks after unmounting: a disk may lose
+    /// writes without an error. An empty file system is checked by its own checker. Call this before
+    /// [`Prepared::activate`].
     ///
     /// # Errors
     /// A disk returns other data than was written.
@@ -333,9 +336,9 @@ impl Prepared {
         self.raw.iter().try_for_each(proof::raw)
     }
 
-    /// Makes the disks bootable: writes boot code and active flag in one write of sector 0 per disk, the boot disk
-    /// last. These are the last writes: call this after everything else is synced and unmounted. Without boot code,
-    /// those bytes stay unchanged.
+    /// Makes the disks bootable: writes boot code and active flag in one write of sector 0 per disk, the boot
+    /// disk last. These are the last writes: call this after everything else is synced and unmounted. Without
+    /// boot code, those bytes stay unchanged.
     ///
     /// # Errors
     /// A table on a disk is not the one that [`prepare`] wrote, or cannot be written.
@@ -349,8 +352,8 @@ impl Prepared {
         self.raw.iter().find(|raw| raw.plan.name == name)
     }
 
-    /// Unmounts, and clears the partition tables, so that the half-made system cannot boot. For a node that fails
-    /// after [`prepare`].
+    /// Unmounts, and clears the partition tables, so that the half-made system cannot boot. For a node that
+    /// fails after [`prepare`].
     pub fn abandon(mut self) {
         self.mounts.detach();
         self.raw.clear();

@@ -18,16 +18,16 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a file system may stay busy after its last user: a process forked by another thread holds copies of all
-/// open files until it calls exec.
+/// How long a file system may stay busy after its last user: a process forked by another thread holds copies
+/// of all open files until it calls exec.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// The mounted file systems, in mount order. Dropping this unmounts them in reverse order.
 #[derive(Debug, Default)]
 pub(super) struct Mounts(Vec<Mounted>);
 
-/// A mounted file system. The kernel reports a write-back error once to every file that was open before the error, and
-/// possibly to no file opened later: a tool of the copied system may already have consumed it.
+/// A mounted file system. The kernel reports a write-back error once to every file that was open before the
+/// error, and possibly to no file opened later: a tool of the copied system may already have consumed it.
 #[derive(Debug)]
 struct Mounted {
     at: PathBuf,
@@ -58,8 +58,8 @@ struct Wanted<'a> {
     options: String,
 }
 
-/// Mounts every file system that has a mount point below `root`, outer ones first, after creating the subvolumes of
-/// every btrfs.
+/// Mounts every file system that has a mount point below `root`, outer ones first, after creating the
+/// subvolumes of every btrfs.
 pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, DiskError> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Btrfs) {
         subvolumes::make(fs, root)?;
@@ -95,7 +95,8 @@ fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
     all.map(move |(point, options)| Wanted { fs, point: Path::new(point), options })
 }
 
-/// Gives a directory the attributes of the golden one before a mount covers it: after that they cannot change.
+/// Gives a directory the attributes of the golden one before a mount covers it: after that they cannot
+/// change.
 fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
     let (sec, nsec) = covered.mtime;
     let xattrs = covered.xattrs.iter().cloned().map(|(name, value)| Xattr { name, value });

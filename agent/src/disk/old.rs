@@ -1,5 +1,5 @@
-//! The previous contents of a disk: partitions that the kernel knows, and those in its table, which a kernel without a
-//! parser for that table has never seen.
+//! The previous contents of a disk: partitions that the kernel knows, and those in its table, which a kernel
+//! without a parser for that table has never seen.
 
 use super::claim::Claim;
 use super::error::DiskError;

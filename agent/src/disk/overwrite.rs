@@ -1,7 +1,7 @@
 //! A block device that receives a stream byte by byte: `ka-agent receive --file /dev/…`.
 //!
-//! It has to meet the same conditions as a disk that a run erases, except that it may be a partition or a device made
-//! of disks: an operator who gives its path on the machine itself means that device.
+//! It has to meet the same conditions as a disk that a run erases, except that it may be a partition or a
+//! device made of disks: an operator who gives its path on the machine itself means that device.
 
 use super::claim::{self, Refusal};
 use ka_host::bus::{self, Attachment};

@@ -1,9 +1,10 @@
 //! The last check before a disk is made bootable: does the medium return what was written?
 //!
-//! A disk may accept writes, flush, and lose data without an error. A sample of every file system is therefore hashed
-//! while it is mounted, mostly from the page cache. The file system is then unmounted, the cache is dropped, and the
-//! same data is read again. The sample has all boot files up to a limit and, of randomly chosen other files, the
-//! beginning, the end and a piece in between. It shows that the disk is not a bad one; it does not verify every byte.
+//! A disk may accept writes, flush, and lose data without an error. A sample of every file system is
+//! therefore hashed while it is mounted, mostly from the page cache. The file system is then unmounted, the
+//! cache is dropped, and the same data is read again. The sample has all boot files up to a limit and, of
+//! randomly chosen other files, the beginning, the end and a piece in between. It shows that the disk is not
+//! a bad one; it does not verify every byte.
 
 use super::error::DiskError;
 use super::mkfs;

@@ -1,5 +1,5 @@
-//! Everything before the first write: checks that the disks are the right ones and not in use, that their plans fit,
-//! and that the tools are present.
+//! Everything before the first write: checks that the disks are the right ones and not in use, that their
+//! plans fit, and that the tools are present.
 
 use super::claim::{self, ChosenBy, Claim};
 use super::error::DiskError;
@@ -101,8 +101,8 @@ pub(super) fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskErr
     ConfirmedStorage::new(storage.clone(), identities).ok_or(DiskError::Unconfirmed { wanted, found })
 }
 
-/// The kernel forgets the old partitions of all disks or of none: an open partition is found before the first write,
-/// and none can be opened afterwards.
+/// The kernel forgets the old partitions of all disks or of none: an open partition is found before the first
+/// write, and none can be opened afterwards.
 pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
     let mut released = Vec::new();
     for one in ready {

@@ -10,8 +10,8 @@ use std::path::Path;
 /// The ID of the top level of a btrfs, which contains all subvolumes.
 pub(super) const TOP: &str = "subvolid=5";
 
-/// Creates the plan's subvolumes, outer ones first, and sets the default one. The file system is mounted at `at`
-/// meanwhile.
+/// Creates the plan's subvolumes, outer ones first, and sets the default one. The file system is mounted at
+/// `at` meanwhile.
 pub(super) fn make(fs: &MadeFileSystem, at: &Path) -> Result<(), DiskError> {
     if fs.plan.subvolumes.iter().all(|subvolume| subvolume.path.is_empty()) {
         return Ok(());

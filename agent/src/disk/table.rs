@@ -1,8 +1,8 @@
 //! The order of writes on a claimed disk.
 //!
-//! The first write removes what could boot, so that neither a failure nor a power cut leaves a disk that starts half a
-//! system. Then everything by which old contents could be recognised is erased, and the new table is written without
-//! boot code and active flag: those are written when the node is finished.
+//! The first write removes what could boot, so that neither a failure nor a power cut leaves a disk that
+//! starts half a system. Then everything by which old contents could be recognised is erased, and the new
+//! table is written without boot code and active flag: those are written when the node is finished.
 
 mod kernel;
 #[cfg(test)]
@@ -19,10 +19,11 @@ pub(super) use kernel::{release, restore, wait_for_partitions};
 use std::fs::File;
 use std::io;
 
-/// Signatures of all file systems, swap, LVM and RAID are in the first MiB of a partition (most of them in the first
-/// sectors), in the last two (Linux RAID, firmware RAID and ZFS; Promise's is up to 1.5 MiB before the end), or in a
-/// copy at one of these offsets: the LUKS2 header, VMFS and UDF, the btrfs superblock, and the label of Ceph's
-/// BlueStore. These are the places that libblkid's probes, wipefs(8) and ceph-volume(8) read.
+/// Signatures of all file systems, swap, LVM and RAID are in the first MiB of a partition (most of them in
+/// the first sectors), in the last two (Linux RAID, firmware RAID and ZFS; Promise's is up to 1.5 MiB before
+/// the end), or in a copy at one of these offsets: the LUKS2 header, VMFS and UDF, the btrfs superblock, and
+/// the label of Ceph's BlueStore. These are the places that libblkid's probes, wipefs(8) and ceph-volume(8)
+/// read.
 const COPIES: [u64; 9] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30];
 
 /// The number of bytes at the end that may hold a RAID signature.
@@ -31,8 +32,8 @@ const TAIL: u64 = 2 * MB;
 /// The number of bytes zeroed at such an offset.
 const COPY: u64 = 4096;
 
-/// Erases all recognisable old contents of the disk and of its `old` partitions, writes the new table, and updates the
-/// kernel. `disk` is open exclusively.
+/// Erases all recognisable old contents of the disk and of its `old` partitions, writes the new table, and
+/// updates the kernel. `disk` is open exclusively.
 pub(super) fn write(
     claim: &Claim,
     disk: &File,
@@ -56,8 +57,8 @@ pub(super) fn clear(claim: &Claim) -> Result<(), DiskError> {
     kernel::forget_all(claim, disk)
 }
 
-/// Zeros the first sector, then the rest of the disk's first MiB with the primary GPT, and then its last MiB with the
-/// backup GPT. Until the last of them is gone, the old system is intact.
+/// Zeros the first sector, then the rest of the disk's first MiB with the primary GPT, and then its last MiB
+/// with the backup GPT. Until the last of them is gone, the old system is intact.
 fn take_away_boot(disk: &dyn Medium, size: u64) -> io::Result<()> {
     let head = MB.min(size);
     for (start, end) in [(0, COPY.min(head)), (COPY.min(head), head), (size.saturating_sub(MB), size)] {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Retries until the operation succeeds, fails for good, or times out; on timeout the error is the last reason to
-/// wait.
+/// Retries until the operation succeeds, fails for good, or times out; on timeout the error is the last
+/// reason to wait.
 pub(super) fn retry<T, E>(
     patience: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,

@@ -16,8 +16,8 @@ use crate::finish::error::Cause;
 /// The file that replaces `/proc/cmdline` in the copied system.
 const COMMAND_LINE: &str = "run/ka-command-line";
 
-/// Runs `work` with `root` as its root directory, including the programs that it starts; the rest of the process stays
-/// outside.
+/// Runs `work` with `root` as its root directory, including the programs that it starts; the rest of the
+/// process stays outside.
 ///
 /// So an absolute symbolic link in the copied system leads to its own files, never to this system's.
 ///
@@ -36,8 +36,8 @@ pub fn inside<T: Send>(root: &Path, work: impl FnOnce() -> T + Send) -> io::Resu
     })
 }
 
-/// The kernel's file systems, mounted below a root. They are unmounted on drop; [`Chroot::undo`] also reports whether
-/// that worked.
+/// The kernel's file systems, mounted below a root. They are unmounted on drop; [`Chroot::undo`] also reports
+/// whether that worked.
 pub(in crate::finish) struct Chroot {
     root: PathBuf,
     mounted: Vec<PathBuf>,
@@ -87,7 +87,8 @@ impl Chroot {
             .map_err(|e| Cause::file("make private", &path, e.into()))
     }
 
-    /// The directory `name` of the root, created if it is missing. A link is refused, since it could lead outside.
+    /// The directory `name` of the root, created if it is missing. A link is refused, since it could lead
+    /// outside.
     fn directory(&self, name: &str) -> Result<PathBuf, Cause> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {
@@ -125,11 +126,11 @@ impl Drop for Chroot {
     }
 }
 
-/// Makes `line` the running kernel's command line as seen by the copied system below `root`, which is the process's
-/// root.
+/// Makes `line` the running kernel's command line as seen by the copied system below `root`, which is the
+/// process's root.
 ///
-/// kernel-install, mkinitcpio and others copy the running kernel's command line for future boots if they find no
-/// other. Here that would be the one for cloning, which names no root.
+/// kernel-install, mkinitcpio and others copy the running kernel's command line for future boots if they find
+/// no other. Here that would be the one for cloning, which names no root.
 pub(in crate::finish) fn show_command_line(root: &Path, line: &str) -> Result<(), Cause> {
     log::info!("in /proc/cmdline of the copied system: {line}");
     let path = root.join(COMMAND_LINE);
@@ -154,8 +155,8 @@ fn users_of(root: &Path) -> Vec<String> {
     processes.flatten().map(|entry| entry.path()).filter(|path| lives_below(path)).map(describe).collect()
 }
 
-/// Links in `/dev/disk` to the new file systems, where no udev creates them. Without them grub-mkconfig silently falls
-/// back to `root=/dev/sda1`. They are removed on drop.
+/// Links in `/dev/disk` to the new file systems, where no udev creates them. Without them grub-mkconfig
+/// silently falls back to `root=/dev/sda1`. They are removed on drop.
 pub(in crate::finish) struct DeviceLinks {
     links: Vec<PathBuf>,
 }

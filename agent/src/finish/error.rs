@@ -92,8 +92,8 @@ pub enum Cause {
     /// The firmware needs a partition that does not exist.
     #[error("this node starts by UEFI, and no FAT file system is mounted at /boot/efi, /efi or /boot")]
     NoSystemPartition,
-    /// The firmware did not accept an entry, and one is required: by `--nvram require`, or because another loader is
-    /// on the fallback path.
+    /// The firmware did not accept an entry, and one is required: by `--nvram require`, or because another
+    /// loader is on the fallback path.
     #[error("the firmware's menu has no entry for this node, and without one it would not start: {error}")]
     Nvram {
         /// The reason.

@@ -1,12 +1,12 @@
 //! The EFI system partition: nothing on it can be started before everything else is on the disk.
 //!
-//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path below `\EFI` from its menu, on any FAT partition. So while the
-//! system is copied and finished, another directory is mounted over `EFI`, which is empty on the disk: no firmware
-//! looks for `\KA-HELD\BOOT\…`. When everything is written out, that directory is renamed to `EFI`: one directory
-//! entry is the last write, as boot code is with a BIOS.
+//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path below `\EFI` from its menu, on any FAT partition. So
+//! while the system is copied and finished, another directory is mounted over `EFI`, which is empty on the
+//! disk: no firmware looks for `\KA-HELD\BOOT\…`. When everything is written out, that directory is renamed
+//! to `EFI`: one directory entry is the last write, as boot code is with a BIOS.
 //!
-//! Only `EFI` is held back, never the file system itself: a boot loader's tools determine a file's path on its file
-//! system, and would record a path that does not exist later; and mounts below it must stay visible.
+//! Only `EFI` is held back, never the file system itself: a boot loader's tools determine a file's path on
+//! its file system, and would record a path that does not exist later; and mounts below it must stay visible.
 
 use std::fs::{self, File};
 use std::io;
@@ -46,7 +46,8 @@ pub struct HeldBack {
 }
 
 impl HeldBack {
-    /// Holds back what will be written to the FAT file systems of `made`, which are mounted below `root`, and empty.
+    /// Holds back what will be written to the FAT file systems of `made`, which are mounted below `root`, and
+    /// empty.
     ///
     /// # Errors
     /// A directory cannot be created or mounted.
@@ -113,8 +114,9 @@ impl Drop for HeldBack {
     }
 }
 
-/// Makes what was held back on the FAT file systems of `made` visible to the firmware. They must not be mounted. This
-/// is the last write to them, after everything else is on the disk. The result is read back from the medium.
+/// Makes what was held back on the FAT file systems of `made` visible to the firmware. They must not be
+/// mounted. This is the last write to them, after everything else is on the disk. The result is read back
+/// from the medium.
 pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
         let failed = |doing| move |e: io::Error| Cause::file(doing, &fs.device, e);
@@ -255,7 +257,8 @@ mod tests {
         rustix::mount::unmount(&point, UnmountFlags::empty()).unwrap();
     }
 
-    /// As on a system with its kernels on the system partition: GRUB's tools record a file's path on its file system.
+    /// As on a system with its kernels on the system partition: GRUB's tools record a file's path on its file
+    /// system.
     #[test]
     fn files_beside_it_are_where_they_will_be() {
         let root = tempfile::tempdir().unwrap();

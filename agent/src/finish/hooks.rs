@@ -10,8 +10,8 @@ use ka_host::system::glob;
 
 const DIRECTORY: &str = "etc/ka/finish.d/*";
 
-/// Runs the programs below `root`, which is the process's root, in name order, with `facts` in their environment. The
-/// first failure ends it.
+/// Runs the programs below `root`, which is the process's root, in name order, with `facts` in their
+/// environment. The first failure ends it.
 pub(in crate::finish) fn run(root: &Path, facts: &[(&str, String)]) -> Result<(), Cause> {
     let facts: Vec<(&str, &str)> = facts.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for path in glob::files(root, DIRECTORY)? {

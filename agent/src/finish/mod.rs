@@ -1,9 +1,9 @@
 //! Turns copied files into a machine that boots and has its own identity.
 //!
-//! Right after unpacking, the tree under the new root is the golden node's: it names the golden node's file systems,
-//! has its identity, and its boot loader consists of files that no firmware starts. The finish changes that with the
-//! copied system's own tools, run in a chroot. What the firmware starts is not written here but returned, so that a
-//! node that fails or loses power on the way has nothing to boot.
+//! Right after unpacking, the tree under the new root is the golden node's: it names the golden node's file
+//! systems, has its identity, and its boot loader consists of files that no firmware starts. The finish
+//! changes that with the copied system's own tools, run in a chroot. What the firmware starts is not written
+//! here but returned, so that a node that fails or loses power on the way has nothing to boot.
 
 /// Logs a warning that is also counted in the run's report.
 macro_rules! warning {
@@ -127,8 +127,8 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
 
 /// Makes a copied system boot on this node from its disk. Needs root's rights.
 ///
-/// On return everything is on the disk except what a firmware starts: boot code is returned, and the EFI system
-/// partition is hidden from the firmware if it was held back. Only `made` is mounted below the root.
+/// On return everything is on the disk except what a firmware starts: boot code is returned, and the EFI
+/// system partition is hidden from the firmware if it was held back. Only `made` is mounted below the root.
 ///
 /// # Errors
 /// The first failed step, with its cause. The tree is then unusable and must not be booted.

@@ -15,8 +15,8 @@ use crate::finish::error::Cause;
 /// The attribute with SELinux's label.
 const LABEL: &str = "security.selinux";
 
-/// Replaces the content of `path` with `content`: the old file exists until the new one is complete. Mode, owner and
-/// extended attributes stay; a symbolic link stays and its target is replaced.
+/// Replaces the content of `path` with `content`: the old file exists until the new one is complete. Mode,
+/// owner and extended attributes stay; a symbolic link stays and its target is replaced.
 pub(in crate::finish) fn replace(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("replace", path, e);
     let target = fs::canonicalize(path).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! Restores modification times where the content did not change.
 //!
-//! The boot loader's tools rewrite hundreds of files with the same content, and every file that is created or removed
-//! changes its directory. A clone with new times on half of `/boot` cannot be compared with its golden node, and a
-//! backup would treat it as changed.
+//! The boot loader's tools rewrite hundreds of files with the same content, and every file that is created or
+//! removed changes its directory. A clone with new times on half of `/boot` cannot be compared with its
+//! golden node, and a backup would treat it as changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -58,7 +58,8 @@ impl Times {
             let failed = |e| Cause::file("read", path, e);
             match mtime(path) {
                 Ok(now) if now == *before => {}
-                // A site's hook may have replaced the file: a link would lead out of the root, a pipe nowhere.
+                // A site's hook may have replaced the file: a link would lead out of the root, a pipe
+                // nowhere.
                 Ok(_) if !is_file(path).map_err(failed)? => {}
                 Ok(_) if sum(path).map_err(failed)? == *old_sum => {
                     set_mtime(path, *before)?;

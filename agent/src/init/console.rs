@@ -1,8 +1,8 @@
 //! The machine's consoles: where a person may read messages and press a key.
 //!
-//! A console may stop accepting output: Ctrl-S on the screen, noise on a serial line that reads like it, a terminal
-//! server that died with flow control on. Every thread of a node logs, so a stuck console must not block them: what it
-//! does not take is lost there, and remains in the log file.
+//! A console may stop accepting output: Ctrl-S on the screen, noise on a serial line that reads like it, a
+//! terminal server that died with flow control on. Every thread of a node logs, so a stuck console must not
+//! block them: what it does not take is lost there, and remains in the log file.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,8 +19,8 @@ use rustix::termios::{
     tcsetattr,
 };
 
-/// How long a console may accept nothing before it counts as stuck. The slowest serial line takes hundreds of bytes in
-/// this time.
+/// How long a console may accept nothing before it counts as stuck. The slowest serial line takes hundreds of
+/// bytes in this time.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How often a full console is tried again. Polling would report it as ready only when it is nearly empty.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -64,8 +64,8 @@ impl Console {
         Ok(terminal)
     }
 
-    /// Writes as much of `text` as the console accepts. Errors are ignored: there is nowhere to report them, and the
-    /// other consoles must not suffer.
+    /// Writes as much of `text` as the console accepts. Errors are ignored: there is nowhere to report them,
+    /// and the other consoles must not suffer.
     pub(super) fn write(&self, text: &str) {
         let mut rest = text.as_bytes();
         let mut taken = Instant::now();
@@ -97,8 +97,8 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-/// Waits for a key on one of `consoles` and returns that console. With a limit, it counts down on all of them and
-/// returns at the end.
+/// Waits for a key on one of `consoles` and returns that console. With a limit, it counts down on all of them
+/// and returns at the end.
 pub(super) fn wait_for_key(consoles: &[Console], limit: Option<Duration>) -> Option<&Console> {
     let mut listening: Vec<Listening<'_>> = consoles.iter().map(Listening::start).collect();
     let start = Instant::now();
@@ -166,7 +166,8 @@ impl<'a> Listening<'a> {
             modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;
-            // Where single keys are impossible, Enter still works. Input typed before the question is discarded.
+            // Where single keys are impossible, Enter still works. Input typed before the question is
+            // discarded.
             let _ = tcsetattr(&console.terminal, OptionalActions::Now, &modes);
             let _ = tcflush(&console.terminal, QueueSelector::IFlush);
         }

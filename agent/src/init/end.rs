@@ -74,8 +74,8 @@ fn sync() {
     }
 }
 
-/// Makes a panic of this process, which has no other safety net, end in a reboot. If even that fails, the kernel's own
-/// panic reboots.
+/// Makes a panic of this process, which has no other safety net, end in a reboot. If even that fails, the
+/// kernel's own panic reboots.
 pub(super) fn survive_panics() {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("PID 1 failed: {panic}\nReboot in {} s", COUNTDOWN.as_secs());
@@ -87,8 +87,8 @@ pub(super) fn survive_panics() {
     }
 }
 
-/// Makes ctrl-alt-del reboot after everything has been written out, where the kernel would reboot at once. Must be
-/// called while there is only one thread, whose signal mask the later ones inherit.
+/// Makes ctrl-alt-del reboot after everything has been written out, where the kernel would reboot at once.
+/// Must be called while there is only one thread, whose signal mask the later ones inherit.
 pub(super) fn watch_ctrl_alt_del() {
     let interrupt = SigSet::from(Signal::SIGINT);
     let watching = interrupt.thread_block().and_then(|()| set_cad_enabled(false));

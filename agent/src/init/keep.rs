@@ -1,4 +1,5 @@
-//! The console's process is started again whenever it ends: a machine must not be out of sight because of one viewer.
+//! The console's process is started again whenever it ends: a machine must not be out of sight because of one
+//! viewer.
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};

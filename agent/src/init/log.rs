@@ -1,7 +1,7 @@
 //! A node's log: on all its consoles, and in a file that is handed to the controller.
 //!
-//! Serial console and screen both show it, whichever a person watches. PID 1 and the worker write to the same file,
-//! one whole line at a time.
+//! Serial console and screen both show it, whichever a person watches. PID 1 and the worker write to the same
+//! file, one whole line at a time.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};

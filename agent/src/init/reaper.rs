@@ -21,8 +21,8 @@ pub(super) struct Reaper {
 /// The part of a [`Reaper`] that may be used from several threads.
 #[derive(Clone)]
 pub(super) struct Spawner {
-    /// Held while a process is started: the standard library itself waits for a child that failed to execute its
-    /// program, and must find it.
+    /// Held while a process is started: the standard library itself waits for a child that failed to execute
+    /// its program, and must find it.
     starting: Arc<Mutex<()>>,
     thread: Thread,
 }

@@ -1,4 +1,5 @@
-//! What a boot loader would start: kernel, initrd and command line from its configuration, as parsed by [`ka::menu`].
+//! What a boot loader would start: kernel, initrd and command line from its configuration, as parsed by
+//! [`ka::menu`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,12 @@ pub struct Entry {
     pub command_line: String,
 }
 
-/// Finds what the system below `root` boots by default. Uncertainties are added to `doubts`, as sentences for a
-/// person.
+/// Finds what the system below `root` boots by default. Uncertainties are added to `doubts`, as sentences for
+/// a person.
 ///
 /// # Errors
-/// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default entry's files are
-/// missing: in both cases only the boot loader itself can decide.
+/// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default entry's
+/// files are missing: in both cases only the boot loader itself can decide.
 pub fn default_entry(root: &Path, doubts: &mut Vec<String>) -> Result<Entry, KexecError> {
     let entry = configured(root, doubts).ok_or_else(|| {
         let places = GRUB.iter().chain(&ENTRIES).map(|path| root.join(path));

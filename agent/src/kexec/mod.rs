@@ -1,8 +1,8 @@
 //! Boots directly into the new system: its kernel is loaded from the new disk, and PID 1 starts it instead of
 //! rebooting.
 //!
-//! This saves the minutes that a server's firmware takes. The boot loader is bypassed, so what it would have started
-//! is read from its configuration.
+//! This saves the minutes that a server's firmware takes. The boot loader is bypassed, so what it would have
+//! started is read from its configuration.
 
 mod entry;
 
@@ -56,8 +56,8 @@ pub enum KexecError {
     },
 }
 
-/// Loads what the new system below `root` boots by default. Afterwards everything is in memory, and the file systems
-/// may be unmounted.
+/// Loads what the new system below `root` boots by default. Afterwards everything is in memory, and the file
+/// systems may be unmounted.
 ///
 /// # Errors
 /// [`KexecError`]; nothing is loaded.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::Inventory;
 use ka::notes::{NoteKind, Tally};
-use ka::plan::{After, ConfirmedPlan, Plan};
+use ka::plan::{ConfirmedPlan, FinalAction, Plan};
 use ka::seal::StreamId;
 use ka::step::Step;
 use ka::wire::control::{Hello, ToController};
@@ -16,10 +16,10 @@ use ka::wire::session_names;
 
 use super::LOG_PASSWORD;
 use super::outbox::Outbox;
-use super::stage1::Node;
+use super::stage1::Stage1;
 use crate::disk::{self, Prepared, RawPartition};
 use crate::finish::{self, Copied, HeldBack, Machine};
-use crate::init::Outcome;
+use crate::init::ExitAction;
 use crate::kexec;
 use crate::notes;
 use crate::receive::{SinkError, unpack_into};
@@ -39,7 +39,7 @@ const ROOT: &str = "/mnt/disk";
 const AGENT: &str = "/usr/sbin/ka-agent";
 
 /// Joins the run, carries out its plan, and leaves with the controller's goodbye.
-pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, String> {
+pub(super) fn install(node: &Stage1, inventory: Inventory) -> Result<ExitAction, String> {
     if !node.command_line.kamethod {
         return Err(
             "the kernel was not started with 'kamethod': this machine's disks stay as they are".into()
@@ -69,8 +69,8 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         if !failure.transient {
             break Err(failure);
         }
-        // Nothing is left of this attempt, not even the partition table. The log is sent first: the controller says
-        // goodbye at once if there is no further round.
+        // Nothing is left of this attempt, not even the partition table. The log is sent first: the
+        // controller says goodbye at once if there is no further round.
         outbox.hand_over_log();
         session.tell(ToController::Done);
         match step(Step::WaitForRound, || session.wait_for_plan()) {
@@ -88,13 +88,13 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         log::warn!("{error}");
     }
     match outcome {
-        Ok(()) => Ok(Outcome::from(plan.plan.after)),
+        Ok(()) => Ok(ExitAction::from(plan.plan.after)),
         Err(failure) => Err(failure.to_string()),
     }
 }
 
 /// Joins; asks again if the controller is too busy to answer at once, or has vanished and may be resumed.
-fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
+fn join(node: &Stage1, hello: &Hello) -> Result<Session, String> {
     let (began, patience) = (Instant::now(), node.patience.max(MIN_PATIENCE));
     loop {
         let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
@@ -110,7 +110,7 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 }
 
 /// From a blank disk to one that boots. A failure after the first write leaves a disk that does not boot.
-fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
+fn carry_out(node: &Stage1, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
     let plan = &confirmed.plan;
     *LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner) = plan.finish.store_log_password.clone();
     if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
@@ -133,7 +133,7 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
     }
 }
 
-fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+fn fill(node: &Stage1, session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
     let held = step(Step::HoldBack, || HeldBack::hold(&prepared.root, &prepared.made))
         .map_err(|e| Failure::own(Step::HoldBack, FailureKind::Disk { reason: e.to_string() }))?;
     session.tell(ToController::Ready);
@@ -153,7 +153,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         machine: &machine,
     };
     let last = finish::finish(&copied).map_err(|e| Failure::own(e.step, e.cause.kind()))?;
-    if plan.after == After::Kexec
+    if plan.after == FinalAction::Kexec
         && let Err(error) = step(Step::LoadKernel, || kexec::load(&prepared.root))
     {
         // This does not fail the node: without a kernel to start it reboots.
@@ -181,7 +181,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
 }
 
 /// What the finish needs to know about this machine.
-fn machine(node: &Node) -> Machine {
+fn machine(node: &Stage1) -> Machine {
     let agent = Path::new(AGENT);
     Machine {
         firmware: hardware::firmware(),
@@ -213,7 +213,8 @@ fn receive(
         read_back: false,
         ..Options::default()
     };
-    let over = |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.to_string() });
+    let over =
+        |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.to_string() });
     let (stream, mut reader) = step(Step::WaitForNodes, || session.wait_for_stream()).map_err(over)?;
     let received = step(Step::ReceiveSystem, || {
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;

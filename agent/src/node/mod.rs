@@ -1,7 +1,7 @@
 //! The work of a node, from the kernel's command line to its own disk.
 //!
-//! It runs as the child of PID 1. Stage1 finds the controller and fetches stage2 into memory. From then on this
-//! process lives in stage2, with its tools, and becomes a copy of the golden node.
+//! It runs as the child of PID 1. Stage1 finds the controller and fetches stage2 into memory. From then on
+//! this process lives in stage2, with its tools, and becomes a copy of the golden node.
 
 mod install;
 mod outbox;
@@ -20,7 +20,7 @@ use ka::step::Step;
 use log::LevelFilter;
 
 use crate::console::trace::{self, StepFile};
-use crate::init::{self, Outcome};
+use crate::init::{self, ExitAction};
 use crate::step::{self, step};
 use ka::cmdline::{self, CommandLine};
 use ka_host::hardware;
@@ -29,7 +29,7 @@ use ka_host::hardware;
 ///
 /// # Errors
 /// The reason, which is already logged, and reported to the controller if that could be reached.
-pub fn work() -> Result<Outcome, String> {
+pub fn work() -> Result<ExitAction, String> {
     // The log level comes with the command line; until then little is logged.
     init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"))?;
     match StepFile::create(Path::new(trace::STEP)) {

@@ -1,7 +1,7 @@
 //! What the node sends to the controller besides its data: its steps and its log.
 //!
-//! The log is sent in pieces, one with each step, so that the controller has all but the last lines of a node that
-//! dies.
+//! The log is sent in pieces, one with each step, so that the controller has all but the last lines of a node
+//! that dies.
 
 use std::fs::File;
 use std::io;

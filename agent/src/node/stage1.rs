@@ -1,4 +1,5 @@
-//! Stage1: loads drivers, configures the network, finds the controller, and fetches the tree of stage2 into memory.
+//! Stage1: loads drivers, configures the network, finds the controller, and fetches the tree of stage2 into
+//! memory.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -30,7 +31,7 @@ pub const KEY_FILE: &str = "/etc/ka/join.key";
 pub(super) const STAGE2: &str = "/stage2";
 
 /// A node that has found its controller.
-pub(super) struct Node {
+pub(super) struct Stage1 {
     pub(super) command_line: CommandLine,
     pub(super) network: Network,
     pub(super) join: JoinKey,
@@ -42,7 +43,7 @@ pub(super) struct Node {
     pub(super) listener: TcpListener,
 }
 
-impl Node {
+impl Stage1 {
     /// The first message of a session.
     pub(super) fn hello(&self, session: &str, inventory: Inventory) -> Result<Hello, String> {
         hello(session, &self.listener, self.key.public, self.command_line.kamethod, inventory)
@@ -50,7 +51,7 @@ impl Node {
 }
 
 /// Connects the machine to the controller, and fetches stage2.
-pub(super) fn fetch_stage2() -> Result<Node, String> {
+pub(super) fn fetch_stage2() -> Result<Stage1, String> {
     let text = fs::read_to_string(KEY_FILE).map_err(trouble(KEY_FILE))?;
     let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
     randomness::wait().map_err(trouble("wait for randomness"))?;
@@ -78,11 +79,11 @@ pub(super) fn fetch_stage2() -> Result<Node, String> {
             .inspect_err(|reason| log::warn!("{reason}"))
     };
     let controller = receive_from(first, patience, search)?;
-    Ok(Node { command_line, network, join, key, controller, patience, listener })
+    Ok(Stage1 { command_line, network, join, key, controller, patience, listener })
 }
 
-/// Receives stage2. If the controller vanishes, the node searches for its successor: nothing on this machine depends
-/// on the old one, and a reboot would take longer.
+/// Receives stage2. If the controller vanishes, the node searches for its successor: nothing on this machine
+/// depends on the old one, and a reboot would take longer.
 fn receive_from(
     first: (SocketAddr, Session),
     patience: Duration,

@@ -8,7 +8,7 @@ use ka::inventory::{Firmware, Inventory};
 use ka::step::Step;
 use rustix::mount::mount_bind_recursive;
 
-use super::stage1::{Node, STAGE2};
+use super::stage1::{STAGE2, Stage1};
 use super::trouble;
 use crate::boot::modules::{Modules, QUIET, QUIET_DISKS};
 use crate::step::step;
@@ -30,7 +30,8 @@ pub(super) fn enter() -> Result<(), String> {
     })
 }
 
-/// A machine without any disk cannot be a node: if there is none yet, a RAID controller is still starting its own.
+/// A machine without any disk cannot be a node: if there is none yet, a RAID controller is still starting its
+/// own.
 fn wait_for_a_disk(modules: &mut Modules) {
     let start = Instant::now();
     while hardware::disks(false).is_empty() {
@@ -43,7 +44,7 @@ fn wait_for_a_disk(modules: &mut Modules) {
 }
 
 /// Loads the drivers of disks and file systems, and logs a description of the machine.
-pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
+pub(super) fn take_stock(node: &Stage1) -> Result<Inventory, String> {
     step(Step::StorageDrivers, || {
         let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
         let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;

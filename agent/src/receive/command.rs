@@ -1,9 +1,9 @@
 //! A shell command that reads the stream as its input, and everything that it starts.
 //!
-//! The end of its input means to a command that the stream is complete. So the end must come only in that case, and
-//! not when the stream was abandoned or this process died. In those two cases the command and everything that it has
-//! started are killed before they see an end, even processes that have left the process group or outlived the shell:
-//! all are found by a mark in their environment.
+//! The end of its input means to a command that the stream is complete. So the end must come only in that
+//! case, and not when the stream was abandoned or this process died. In those two cases the command and
+//! everything that it has started are killed before they see an end, even processes that have left the
+//! process group or outlived the shell: all are found by a mark in their environment.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, PipeWriter, Write};
@@ -25,11 +25,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The word that the watch waits for.
 const WORD: &[u8] = b"all\n";
 
-/// Runs `$1` with this shell's input, whose writing end is descriptor 4. The watch holds that open, so that the input
-/// has no end until it reads the word from descriptor 3, even if the shell is long gone. If descriptor 3 ends without
-/// the word, the watch kills the process group and every process with the mark `$2` in its environment. Marked
-/// processes come first, because killing the group also kills the watch and ends the input. All are stopped before any
-/// is killed: the end of one is the end of another's input.
+/// Runs `$1` with this shell's input, whose writing end is descriptor 4. The watch holds that open, so that
+/// the input has no end until it reads the word from descriptor 3, even if the shell is long gone. If
+/// descriptor 3 ends without the word, the watch kills the process group and every process with the mark `$2`
+/// in its environment. Marked processes come first, because killing the group also kills the watch and ends
+/// the input. All are stopped before any is killed: the end of one is the end of another's input.
 const UNTIL_ALL_IS_THERE: &str = r#"exec 5<&0 0</dev/null
 {
   read -r word <&3
@@ -115,23 +115,24 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
-    use ka::chain::{Offset, Plain};
+    use ka::chain::{Offset, Plaintext};
     use ka::seal::Total;
     use ka::seal::chunk::{Chunk, Kind};
 
     /// A stream, and the means to feed and abandon it.
-    fn stream() -> (StreamReader, Sender<Plain>, Arc<Mutex<Option<String>>>) {
-        let (to, plain) = channel();
+    fn stream() -> (StreamReader, Sender<Plaintext>, Arc<Mutex<Option<String>>>) {
+        let (to, plaintext) = channel();
         let aborted = Arc::new(Mutex::new(None));
-        (StreamReader::without_relay(plain, |_| (), Arc::clone(&aborted)).unwrap(), to, aborted)
+        (StreamReader::without_relay(plaintext, |_| (), Arc::clone(&aborted)).unwrap(), to, aborted)
     }
 
-    fn batch(length: usize, last: bool) -> Plain {
+    fn batch(length: usize, last: bool) -> Plaintext {
         let mut bytes = Vec::new();
-        Chunk { kind: Kind::Plain, plain_length: length, bytes: vec![7; length] }.append_to(&mut bytes);
+        Chunk { kind: Kind::Uncompressed, uncompressed_length: length, bytes: vec![7; length] }
+            .append_to(&mut bytes);
         let total = Total { length: length as u64, hash: [0; 32], sha256: None };
         let end = Offset(bytes.len() as u64);
-        Plain { end, bytes: bytes.into(), total: last.then_some(total), from: None }
+        Plaintext { end, bytes: bytes.into(), total: last.then_some(total), from: None }
     }
 
     fn until(done: impl Fn() -> bool) {
@@ -191,8 +192,8 @@ mod tests {
         }
     }
 
-    /// The shell ends at once. The process that it has started has left the group, and takes the end of its input for
-    /// the end of the stream.
+    /// The shell ends at once. The process that it has started has left the group, and takes the end of its
+    /// input for the end of the stream.
     #[test]
     fn what_outlives_its_shell_sees_no_false_end() {
         let directory = tempfile::tempdir().unwrap();
@@ -221,8 +222,8 @@ mod tests {
         assert!(!file.exists(), "half a stream was taken for a whole one");
     }
 
-    /// Covers both a pipeline that would take the end of its input for the stream's end, and a command that reads
-    /// nothing.
+    /// Covers both a pipeline that would take the end of its input for the stream's end, and a command that
+    /// reads nothing.
     #[test]
     fn a_stream_that_is_given_up_has_no_end() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Allows one receiver at a time to unpack into a directory.
 //!
-//! The directory itself is locked, so that receivers of all users and in all containers see each other. However, every
-//! user who can read the directory can lock it too, and must not be able to block a receiver that way. So the holder
-//! of the lock matters: a lock of another user is ignored, and this user's receivers additionally use a lock that no
-//! other user can open.
+//! The directory itself is locked, so that receivers of all users and in all containers see each other.
+//! However, every user who can read the directory can lock it too, and must not be able to block a receiver
+//! that way. So the holder of the lock matters: a lock of another user is ignored, and this user's receivers
+//! additionally use a lock that no other user can open.
 
 use std::fs::{self, File};
 use std::io;
@@ -69,8 +69,8 @@ fn own_lock(device: u64, inode: u64) -> Option<(PathBuf, File)> {
     made.inspect_err(|error| log::debug!("no lock of our own: {error}: {}", error.source)).ok()
 }
 
-/// The processes that hold a lock on a file with this inode number, on any device: some file systems show another
-/// device here than in stat(2).
+/// The processes that hold a lock on a file with this inode number, on any device: some file systems show
+/// another device here than in stat(2).
 fn holders(locks: &str, inode: u64) -> Vec<u32> {
     let holder = |line: &str| {
         let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
@@ -82,8 +82,8 @@ fn holders(locks: &str, inode: u64) -> Vec<u32> {
     locks.lines().filter(|line| !line.contains("->")).filter_map(holder).collect()
 }
 
-/// Whether all of them belong to other users. A receiver holds its lock itself until it ends, so a process that is
-/// gone was not a receiver. A process that is not visible, in another container, may be one.
+/// Whether all of them belong to other users. A receiver holds its lock itself until it ends, so a process
+/// that is gone was not a receiver. A process that is not visible, in another container, may be one.
 fn are_strangers(holders: &[u32], uid: u32, uid_of: impl Fn(u32) -> io::Result<Option<u32>>) -> bool {
     let is_stranger = |pid: &u32| match uid_of(*pid) {
         Ok(Some(other)) => other != uid && other != 0,

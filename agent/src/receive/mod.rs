@@ -120,8 +120,8 @@ impl ReceiveError {
     }
 }
 
-/// Joins the session, receives its data, and leaves when the controller releases this node. An attempt that was
-/// abandoned through no fault of this host is repeated in the controller's next round.
+/// Joins the session, receives its data, and leaves when the controller releases this node. An attempt that
+/// was abandoned through no fault of this host is repeated in the controller's next round.
 ///
 /// # Errors
 /// [`ReceiveError`]. It was reported to the controller too, if that was reached.
@@ -164,7 +164,8 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     lacks(&outcome?)
 }
 
-/// An entry that this file system cannot hold fails the whole transfer, both in the report to the controller and here.
+/// An entry that this file system cannot hold fails the whole transfer, both in the report to the controller
+/// and here.
 fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
     match notes.iter().find(|(kind, _)| *kind == NoteKind::EntryLost) {
         Some((_, lost)) => Err(ReceiveError::Lacks { count: lost.count, example: lost.example.clone() }),

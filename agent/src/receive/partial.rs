@@ -1,7 +1,8 @@
 //! A received file, which has a temporary name until all of it is verified.
 //!
-//! The name is unique and the file locked, so that a second receiver for the same file is refused, and no receiver
-//! mistakes another's file for its own. A file left behind by a killed receiver is not locked, and is removed.
+//! The name is unique and the file locked, so that a second receiver for the same file is refused, and no
+//! receiver mistakes another's file for its own. A file left behind by a killed receiver is not locked, and
+//! is removed.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -197,7 +198,8 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Locks a file; false if another process holds the lock. On a file system without locks, no other process does.
+/// Locks a file; false if another process holds the lock. On a file system without locks, no other process
+/// does.
 pub(super) fn lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(true),
@@ -206,8 +208,8 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// The bits that this user's umask removes from a new file's mode. Reading it with umask(2) would change it for a
-/// moment.
+/// The bits that this user's umask removes from a new file's mode. Reading it with umask(2) would change it
+/// for a moment.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let octal = status.lines().find_map(|line| line.strip_prefix("Umask:"));

@@ -1,7 +1,7 @@
 //! Copies a stream into a pipe, and waits until the reader has really taken it.
 //!
-//! A write into a pipe succeeds when the bytes are in the kernel. The pipe itself shows whether the last of them are
-//! read: how much is in it, and whether it has a reader.
+//! A write into a pipe succeeds when the bytes are in the kernel. The pipe itself shows whether the last of
+//! them are read: how much is in it, and whether it has a reader.
 
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
@@ -22,11 +22,12 @@ const DRAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// The first poll does not wait.
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// How long a process that still holds the pipe's end, after the command itself has ended, may take for its next read.
+/// How long a process that still holds the pipe's end, after the command itself has ended, may take for its
+/// next read.
 const LAST_READ: Duration = Duration::from_secs(10);
 
-/// Copies everything into a writer that may stall; the stream's errors keep their type. An abandoned stream is noticed
-/// even while the reader stalls. The writing end must not block.
+/// Copies everything into a writer that may stall; the stream's errors keep their type. An abandoned stream
+/// is noticed even while the reader stalls. The writing end must not block.
 pub(super) fn copy<W: AsFd>(
     stream: &mut StreamReader,
     to: &W,

@@ -26,8 +26,8 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// A number by which the controller distinguishes a restarted receiver from another one on the same machine. It
-    /// reveals no names.
+    /// A number by which the controller distinguishes a restarted receiver from another one on the same
+    /// machine. It reveals no names.
     #[must_use]
     pub fn place(&self) -> u64 {
         let here = std::env::current_dir().unwrap_or_default();
@@ -95,7 +95,8 @@ impl Received {
     }
 }
 
-/// Unpacks the stream's tar archive and returns the notes; [`StreamReader::finish`] reports whether it was complete.
+/// Unpacks the stream's tar archive and returns the notes; [`StreamReader::finish`] reports whether it was
+/// complete.
 ///
 /// # Errors
 /// [`SinkError`].

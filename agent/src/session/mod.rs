@@ -1,8 +1,8 @@
 //! A node's conversation with the controller.
 //!
-//! [`Session::join`] opens it. A separate thread then maintains it: heartbeats, reconnection, the relay of the
-//! session's streams. The main thread only waits for the next [`Event`] and reports what it has done, so no disk ever
-//! delays a heartbeat.
+//! [`Session::join`] opens it. A separate thread then maintains it: heartbeats, reconnection, the relay of
+//! the session's streams. The main thread only waits for the next [`Event`] and reports what it has done, so
+//! no disk ever delays a heartbeat.
 
 mod connect;
 mod outage;
@@ -46,7 +46,8 @@ pub enum SessionOver {
     /// The controller has ended it, or this node cannot continue it.
     #[error("{0}")]
     Ended(String),
-    /// The controller cannot be reached any more, or another process has taken its place and does not know this node.
+    /// The controller cannot be reached any more, or another process has taken its place and does not know
+    /// this node.
     #[error("{0}")]
     Lost(String),
 }
@@ -115,8 +116,8 @@ pub struct Welcome {
 }
 
 impl Session {
-    /// Joins the session in `hello` at the controller at `address`, with the key of this boot, which is also in
-    /// `hello`. Successors connect to `listener`, whose port is in `hello`.
+    /// Joins the session in `hello` at the controller at `address`, with the key of this boot, which is also
+    /// in `hello`. Successors connect to `listener`, whose port is in `hello`.
     ///
     /// # Errors
     /// [`JoinError`] if the controller does not answer or refuses.
@@ -195,8 +196,8 @@ impl Session {
         }
     }
 
-    /// Reports everything noted about the copy so far, if anything was. Call this before the report that completes the
-    /// copy.
+    /// Reports everything noted about the copy so far, if anything was. Call this before the report that
+    /// completes the copy.
     pub fn note(&self, stream: StreamId, tally: &Tally) {
         if !tally.is_empty() {
             self.tell(ToController::Notes { stream, tally: tally.clone() });
@@ -220,8 +221,8 @@ impl Session {
         self.tell(ToController::Failed(failure));
     }
 
-    /// Reports that everything is done, and waits until the controller has released this node and said goodbye. That
-    /// takes as long as others need this node's relay or memory; losing the controller ends it.
+    /// Reports that everything is done, and waits until the controller has released this node and said
+    /// goodbye. That takes as long as others need this node's relay or memory; losing the controller ends it.
     ///
     /// # Errors
     /// [`SessionOver`] if the controller is lost before that. This node's copy is good all the same.

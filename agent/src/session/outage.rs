@@ -11,8 +11,8 @@ pub(super) struct Limits {
     pub(super) silence: Duration,
     /// How long the controller may be silent and the stream stand still before the node gives up.
     pub(super) give_up: Duration,
-    /// The same limit while the controller's host answers that nothing is listening: the controller has then ended,
-    /// and its session with it.
+    /// The same limit while the controller's host answers that nothing is listening: the controller has then
+    /// ended, and its session with it.
     pub(super) gone: Duration,
     /// How often the node logs what it is waiting for.
     pub(super) say: Duration,
@@ -54,7 +54,8 @@ pub(super) struct Outage {
     lost_at: Option<Instant>,
     /// Since when its host has answered that nothing is listening.
     refused_at: Option<Instant>,
-    /// When the stream last moved: other nodes then depend on this member, whatever has happened to the controller.
+    /// When the stream last moved: other nodes then depend on this member, whatever has happened to the
+    /// controller.
     moved_at: Instant,
     /// When the node last logged what it is waiting for.
     said_at: Instant,
@@ -122,8 +123,8 @@ impl Outage {
         })
     }
 
-    /// The next log message, if one is due; true if it is a warning. An operator who watches a node must never wonder
-    /// why it does nothing.
+    /// The next log message, if one is due; true if it is a warning. An operator who watches a node must
+    /// never wonder why it does nothing.
     pub(super) fn word(&mut self, address: &str, doing: Doing, now: Instant) -> Option<(bool, String)> {
         let Limits { say, .. } = self.limits;
         let left = self.left(now).as_secs();
@@ -173,9 +174,9 @@ mod tests {
     const ADDRESS: &str = "10.0.0.254:30763";
     const DEAD_AFTER: Duration = Duration::from_millis(1500);
 
-    /// A receiver that has everything, whose link is cut at 0 s and heals at `cut`. The controller's host then answers
-    /// again, but nothing is listening there. Returns when the receiver gives up, why, and what it has logged until
-    /// then.
+    /// A receiver that has everything, whose link is cut at 0 s and heals at `cut`. The controller's host
+    /// then answers again, but nothing is listening there. Returns when the receiver gives up, why, and what
+    /// it has logged until then.
     fn after_a_cut(cut: u64) -> (u64, String, Vec<(u64, String)>) {
         let start = Instant::now();
         let mut outage = Outage::new(Limits::default(), start);

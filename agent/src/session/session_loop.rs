@@ -1,5 +1,5 @@
-//! The thread that maintains a session: it talks to the controller, reconnects when the connection is lost, and runs
-//! the relay of the session's stream.
+//! The thread that maintains a session: it talks to the controller, reconnects when the connection is lost,
+//! and runs the relay of the session's stream.
 
 use std::io;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ka::chain::{Member, Standing};
+use ka::chain::{Member, ProgressSample};
 use ka::failure::{Failure, FailureKind};
 use ka::keys::{JoinKey, KeyPair};
 use ka::proof::Proof;
@@ -169,15 +169,18 @@ impl SessionLoop {
 
     fn beat(&mut self) {
         self.beat_at = Instant::now();
-        let standing = self.stream.as_ref().map(|stream| stream.relay.progress().standing());
-        let progress = standing.map_or_else(Progress::default, |Standing { verified, written, spent }| {
-            Progress { verified, written, spent }
-        });
+        let sample = self.stream.as_ref().map(|stream| stream.relay.progress().sample());
+        let progress =
+            sample.map_or_else(Progress::default, |ProgressSample { verified, written, spent }| Progress {
+                verified,
+                written,
+                spent,
+            });
         self.send(&ToController::Heartbeat(progress));
     }
 
-    /// Queues a message, if there is a connection. Lasting state is sent again on the next one, the relay repeats
-    /// complaints, and the rest would be useless later.
+    /// Queues a message, if there is a connection. Lasting state is sent again on the next one, the relay
+    /// repeats complaints, and the rest would be useless later.
     fn send(&mut self, message: &ToController) {
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.channel.send(message) {
@@ -361,7 +364,8 @@ impl SessionLoop {
         }
     }
 
-    /// As long as the stream moves, other nodes depend on this member, whatever has happened to the controller.
+    /// As long as the stream moves, other nodes depend on this member, whatever has happened to the
+    /// controller.
     fn note_progress(&mut self) {
         let position = |stream: &Stream| {
             let progress = stream.relay.progress();

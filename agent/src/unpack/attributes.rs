@@ -1,7 +1,7 @@
 //! Sets owner, extended attributes, mode, times and flags, in an order in which none undoes another.
 //!
-//! A change of owner removes capabilities, an ACL changes the mode, and `security.evm` is a seal over owner, mode and
-//! the other attributes, so it is set last.
+//! A change of owner removes capabilities, an ACL changes the mode, and `security.evm` is a seal over owner,
+//! mode and the other attributes, so it is set last.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::UnpackError;
 use super::traits;
-use super::tree::{ACL_DEFAULT, Place};
+use super::tree::{ACL_DEFAULT, PathAt};
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
 const COMPRESSION: &[u8] = b"btrfs.compression";
@@ -108,7 +108,7 @@ impl Attributes {
     }
 
     /// Sets everything except the mode, which a symbolic link does not have.
-    pub(super) fn apply_to_symlink(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
+    pub(super) fn apply_to_symlink(&self, place: &PathAt, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place, notes)?;
         // No other call can set a symbolic link's attributes relative to an open directory.
         let proc =
@@ -120,7 +120,7 @@ impl Attributes {
     }
 
     /// Sets everything on a device or pipe, which must not be opened.
-    pub(super) fn apply_to_node(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
+    pub(super) fn apply_to_node(&self, place: &PathAt, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place, notes)?;
         let failed = |e| UnpackError::system("set the mode of", &place.path, e);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -134,14 +134,14 @@ impl Attributes {
         self.time_of(place, notes)
     }
 
-    fn owner_of(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
+    fn owner_of(&self, place: &PathAt, notes: &mut Notes) -> Result<(), UnpackError> {
         let Some((uid, gid)) = self.owner else { return Ok(()) };
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let set = rustix::fs::chownat(&place.parent, place.name(), Some(uid), Some(gid), flags);
         self.unless_here(set, "set the owner of", &place.path, notes)
     }
 
-    fn time_of(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
+    fn time_of(&self, place: &PathAt, notes: &mut Notes) -> Result<(), UnpackError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let set = rustix::fs::utimensat(&place.parent, place.name(), &self.times, flags);
         self.unless_here(set, "set the time of", &place.path, notes)?;
@@ -201,7 +201,8 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets extended attributes and notes those that cannot be stored. `beside` is open on the same file system.
+    /// Sets extended attributes and notes those that cannot be stored. `beside` is open on the same file
+    /// system.
     fn xattrs(
         &self,
         (beside, path): (BorrowedFd<'_>, &[u8]),
@@ -230,8 +231,9 @@ impl Attributes {
                 Err(Errno::PERM | Errno::INVAL) if self.tolerant && name != CAPABILITY => {
                     lost(name, "its file system cannot hold it");
                 }
-                // ext4 has one block for all of a file's attributes and reports a full one as ENOSPC too. A program
-                // does not work without its capabilities, so a missing one is an error and not a note.
+                // ext4 has one block for all of a file's attributes and reports a full one as ENOSPC too. A
+                // program does not work without its capabilities, so a missing one is an error and not a
+                // note.
                 Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE)
                     if name != CAPABILITY && rustix::fs::fstatvfs(beside).is_ok_and(|fs| fs.f_bavail > 0) =>
                 {

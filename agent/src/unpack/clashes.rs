@@ -1,8 +1,9 @@
-//! Names that differ only in case on file systems that ignore it: FAT, exFAT, NTFS, and ext4 below `chattr +F`.
+//! Names that differ only in case on file systems that ignore it: FAT, exFAT, NTFS, and ext4 below `chattr
+//! +F`.
 //!
-//! On these, `readme` opens `README`, and the second of two files in an archive would silently replace the first. Only
-//! directories in which that can happen are tracked: each is tested once, by looking up something created in it under
-//! a name with the other case. Files from before the archive may be replaced.
+//! On these, `readme` opens `README`, and the second of two files in an archive would silently replace the
+//! first. Only directories in which that can happen are tracked: each is tested once, by looking up something
+//! created in it under a name with the other case. Files from before the archive may be replaced.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashSet};
@@ -14,7 +15,7 @@ use ka::archive::shown;
 use ka::letter_case::{folded, other_case};
 use rustix::fs::{AtFlags, Dir};
 
-use super::tree::Place;
+use super::tree::PathAt;
 
 /// What was created in case-folding directories, and what was left out because of that.
 #[derive(Default)]
@@ -30,15 +31,15 @@ pub(super) struct Clashes {
 
 impl Clashes {
     /// Records that `place` was created, if its directory folds case.
-    pub(super) fn made(&mut self, place: &Place) {
+    pub(super) fn made(&mut self, place: &PathAt) {
         if self.folds(place) {
             self.made.insert(self.hasher.hash_one(&place.path));
         }
     }
 
-    /// The path that this archive has created under another name, and which the file system finds as `place`. Call
-    /// this when something exists there.
-    pub(super) fn other(&mut self, place: &Place) -> Option<String> {
+    /// The path that this archive has created under another name, and which the file system finds as `place`.
+    /// Call this when something exists there.
+    pub(super) fn other(&mut self, place: &PathAt) -> Option<String> {
         if !self.folds(place) {
             return None;
         }
@@ -74,7 +75,7 @@ impl Clashes {
     }
 
     /// Whether the directory of `place`, which has an entry with that name, folds case.
-    fn folds(&mut self, place: &Place) -> bool {
+    fn folds(&mut self, place: &PathAt) -> bool {
         let parent = parent(&place.path);
         if let Some((last, folds)) = &self.last
             && last == parent
@@ -87,8 +88,9 @@ impl Clashes {
     }
 }
 
-/// Whether the entry at `place` is also found under a name with the other case; `None` if the name has no case.
-fn finds_other_case(place: &Place) -> Option<bool> {
+/// Whether the entry at `place` is also found under a name with the other case; `None` if the name has no
+/// case.
+fn finds_other_case(place: &PathAt) -> Option<bool> {
     let name = place.name().as_bytes();
     let other = other_case(name)?;
     let number = |name: &[u8]| {

@@ -1,8 +1,8 @@
 //! Directories whose attributes are set at the end.
 //!
-//! There may be millions of them, so each one takes little memory: usual paths are short, and equal attributes, such
-//! as labels and ACLs, are stored once for all directories that have them. Everything beyond that has a budget;
-//! otherwise an archive with a few hundred entries could fill the memory.
+//! There may be millions of them, so each one takes little memory: usual paths are short, and equal
+//! attributes, such as labels and ACLs, are stored once for all directories that have them. Everything beyond
+//! that has a budget; otherwise an archive with a few hundred entries could fill the memory.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -1,15 +1,15 @@
 //! Unpacks the archive into a file system.
 //!
-//! Everything is created beneath one directory, and nothing in an archive can lead out of it: paths are walked one
-//! component at a time, no symbolic link is followed, and `..` and absolute paths are refused. An existing entry with
-//! the same path is replaced, except that directories are kept.
+//! Everything is created beneath one directory, and nothing in an archive can lead out of it: paths are
+//! walked one component at a time, no symbolic link is followed, and `..` and absolute paths are refused. An
+//! existing entry with the same path is replaced, except that directories are kept.
 //!
-//! A file gets its data, then its owner, attributes, mode and time, in this order, because a change of owner removes
-//! set-user-id bits and capabilities, and an ACL changes the mode. A directory gets its own when everything below it
-//! is complete: the entries below change its time, and its mode may forbid them.
+//! A file gets its data, then its owner, attributes, mode and time, in this order, because a change of owner
+//! removes set-user-id bits and capabilities, and an ACL changes the mode. A directory gets its own when
+//! everything below it is complete: the entries below change its time, and its mode may forbid them.
 //!
-//! Flags such as `+C` work only on empty files, and are set at once. `+i` and `+a` forbid everything that follows, and
-//! are set when all names exist ([`seal`]).
+//! Flags such as `+C` work only on empty files, and are set at once. `+i` and `+a` forbid everything that
+//! follows, and are set when all names exist ([`seal`]).
 //!
 //! One thread reads the archive and creates all names; others write the files (`writers`).
 
@@ -45,7 +45,7 @@ use ka_host::words;
 pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};
-use tree::{Place, Tree};
+use tree::{PathAt, Tree};
 use write_out::WriteOut;
 use writers::{NewFile, Writers, with_writers};
 
@@ -55,8 +55,9 @@ const SYNC_FROM: u64 = 16 << 20;
 /// How to unpack.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sets owners as in the archive, which requires root. Otherwise files belong to the process, set-user-id and
-    /// set-group-id bits of files are left out, and attributes that need privileges are noted and left out.
+    /// Sets owners as in the archive, which requires root. Otherwise files belong to the process, set-user-id
+    /// and set-group-id bits of files are left out, and attributes that need privileges are noted and left
+    /// out.
     pub same_owner: bool,
     /// Waits at the end until everything is on disk.
     pub sync: bool,
@@ -64,13 +65,15 @@ pub struct Options {
     pub read_back: bool,
     /// Receives the progress.
     pub progress: Option<Arc<Progress>>,
-    /// The target of each partition in the archive, by name. Each of these must be in the archive. Without targets,
-    /// partitions become sparse files.
+    /// The target of each partition in the archive, by name. Each of these must be in the archive. Without
+    /// targets, partitions become sparse files.
     pub partitions: Option<Vec<Partition>>,
-    /// Notes and leaves out an entry that this file system cannot hold, or that cannot be replaced, and unpacks the
-    /// rest. Otherwise such an entry is an error: a clone with a gap would pass for a complete clone.
+    /// Notes and leaves out an entry that this file system cannot hold, or that cannot be replaced, and
+    /// unpacks the rest. Otherwise such an entry is an error: a clone with a gap would pass for a complete
+    /// clone.
     pub tolerant: bool,
-    /// Receives the files that get `+i` and `+a`, for a caller that has more to change. Without it they are set here.
+    /// Receives the files that get `+i` and `+a`, for a caller that has more to change. Without it they are
+    /// set here.
     pub sealed: Option<Arc<Sealed>>,
 }
 
@@ -224,8 +227,8 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     Ok(unpacker.summary)
 }
 
-/// Whether only this entry is at fault: its file system cannot hold it, or something that must stay is in its place. A
-/// full or broken disk affects every entry.
+/// Whether only this entry is at fault: its file system cannot hold it, or something that must stay is in its
+/// place. A full or broken disk affects every entry.
 fn is_of_the_entry(errno: Errno) -> bool {
     [
         Errno::INVAL,
@@ -379,9 +382,9 @@ impl<R: BufRead> Unpacker<'_, R> {
     }
 
     /// Creates the directory. Returns true if there was one, which is kept.
-    fn directory(&mut self, place: &Place) -> Result<bool, UnpackError> {
+    fn directory(&mut self, place: &PathAt) -> Result<bool, UnpackError> {
         // Closed to all other users until its mode is set.
-        let make = |place: &Place| rustix::fs::mkdirat(&place.parent, place.name(), Mode::RWXU);
+        let make = |place: &PathAt| rustix::fs::mkdirat(&place.parent, place.name(), Mode::RWXU);
         let is_directory = || {
             rustix::fs::statat(&place.parent, place.name(), AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
@@ -400,17 +403,18 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
-    fn hard_link(&mut self, place: &Place, target: &[u8]) -> Result<(), UnpackError> {
+    fn hard_link(&mut self, place: &PathAt, target: &[u8]) -> Result<(), UnpackError> {
         const ACTION: &str = "make the hard link";
         let target = tree::inside(target)?;
         let other = self.tree.existing(&target)?;
-        let stat = |place: &Place| rustix::fs::statat(&place.parent, place.name(), AtFlags::SYMLINK_NOFOLLOW);
+        let stat =
+            |place: &PathAt| rustix::fs::statat(&place.parent, place.name(), AtFlags::SYMLINK_NOFOLLOW);
         let source =
             stat(&other).map_err(|e| UnpackError::system("find the hard link's target", &target, e))?;
         if stat(place).is_ok_and(|s| (s.st_dev, s.st_ino) == (source.st_dev, source.st_ino)) {
             return self.refuse_clash(place);
         }
-        let link = |place: &Place| {
+        let link = |place: &PathAt| {
             rustix::fs::linkat(&other.parent, other.name(), &place.parent, place.name(), AtFlags::empty())
         };
         match self.create(place, ACTION, link) {
@@ -426,7 +430,7 @@ impl<R: BufRead> Unpacker<'_, R> {
 
     fn node(
         &mut self,
-        place: &Place,
+        place: &PathAt,
         kind: FileType,
         device: u64,
         attributes: &Attributes,
@@ -439,7 +443,7 @@ impl<R: BufRead> Unpacker<'_, R> {
 
     fn file(
         &mut self,
-        place: &Place,
+        place: &PathAt,
         size: u64,
         segments: Option<Vec<Segment>>,
         attributes: Attributes,
@@ -485,9 +489,9 @@ impl<R: BufRead> Unpacker<'_, R> {
     /// Creates a new entry at `place`, and removes an existing one if necessary.
     fn create<T>(
         &mut self,
-        place: &Place,
+        place: &PathAt,
         action: &'static str,
-        make: impl Fn(&Place) -> rustix::io::Result<T>,
+        make: impl Fn(&PathAt) -> rustix::io::Result<T>,
     ) -> Result<T, UnpackError> {
         let made = match make(place) {
             Err(Errno::EXIST) => {
@@ -506,7 +510,7 @@ impl<R: BufRead> Unpacker<'_, R> {
     }
 
     /// The entry at `place` is not replaced if the archive has created it under a name with another case.
-    fn refuse_clash(&mut self, place: &Place) -> Result<(), UnpackError> {
+    fn refuse_clash(&mut self, place: &PathAt) -> Result<(), UnpackError> {
         match self.clashes.other(place) {
             Some(other) => Err(UnpackError::Clash { path: shown(&place.path), other }),
             None => Ok(()),
@@ -514,7 +518,7 @@ impl<R: BufRead> Unpacker<'_, R> {
     }
 
     /// Removes the entry at `place`; a directory only if it is empty.
-    fn remove(&mut self, place: &Place) -> Result<(), UnpackError> {
+    fn remove(&mut self, place: &PathAt) -> Result<(), UnpackError> {
         let removed = match rustix::fs::unlinkat(&place.parent, place.name(), AtFlags::empty()) {
             Err(Errno::ISDIR) => {
                 self.tree.forget()?;

@@ -117,7 +117,8 @@ fn hole(to: &Partition, holes: RawHoles, start: u64, end: u64) -> Result<(), Unp
 }
 
 fn zero(fd: BorrowedFd<'_>, start: u64, end: u64) -> rustix::io::Result<()> {
-    // On a block device, the first is a discard that guarantees zeros, the second leaves the writing to the disk.
+    // On a block device, the first is a discard that guarantees zeros, the second leaves the writing to the
+    // disk.
     for way in [FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, FallocateFlags::ZERO_RANGE] {
         match rustix::fs::fallocate(fd, way, start, end - start) {
             // Not supported here, or not for a range that is not aligned to the device's sectors.

@@ -9,7 +9,7 @@ use ka::notes::NoteKind;
 use rustix::fs::{Mode, OFlags};
 
 use super::attributes::Attributes;
-use super::tree::{Place, Tree};
+use super::tree::{PathAt, Tree};
 use super::{UnpackError, Unpacker, traits};
 
 /// Opens without waiting for a pipe's other end, and without following a link put in its place.
@@ -62,7 +62,8 @@ impl<R> Unpacker<'_, R> {
         }
     }
 
-    /// Makes an existing directory changeable. It gets its flags back at the end, unless the archive says otherwise.
+    /// Makes an existing directory changeable. It gets its flags back at the end, unless the archive says
+    /// otherwise.
     pub(super) fn unseal(&mut self, directory: BorrowedFd<'_>, path: &[u8]) -> bool {
         match traits::unseal(directory) {
             Ok(flags) if !flags.is_empty() => {
@@ -74,13 +75,13 @@ impl<R> Unpacker<'_, R> {
     }
 
     /// Does the same for the directory of `place`.
-    pub(super) fn unseal_parent(&mut self, place: &Place) -> bool {
+    pub(super) fn unseal_parent(&mut self, place: &PathAt) -> bool {
         let path = place.path.iter().rposition(|&b| b == b'/').and_then(|slash| place.path.get(..slash));
         self.unseal(place.parent.as_fd(), path.unwrap_or_default())
     }
 
     /// Makes the entry at `place` removable, and records that.
-    pub(super) fn unseal_old(&mut self, place: &Place) -> bool {
+    pub(super) fn unseal_old(&mut self, place: &PathAt) -> bool {
         let opened = rustix::fs::openat(&place.parent, place.name(), OPEN, Mode::empty());
         let flags = opened.ok().and_then(|old| traits::unseal(old.as_fd()).ok()).unwrap_or_default();
         if flags.is_empty() {

@@ -1,8 +1,8 @@
 //! Inode flags, projects, and similar attributes: when they are set, and what happens if they cannot be.
 //!
-//! Some work only on an empty file or directory: `+C` (btrfs), `+F` (ext4), extent sizes (XFS), compression. A
-//! directory gets its project before anything is created in it, because links and devices can only inherit theirs.
-//! `+i` and `+a` are set when nothing follows: such a file does not even accept another hard link.
+//! Some work only on an empty file or directory: `+C` (btrfs), `+F` (ext4), extent sizes (XFS), compression.
+//! A directory gets its project before anything is created in it, because links and devices can only inherit
+//! theirs. `+i` and `+a` are set when nothing follows: such a file does not even accept another hard link.
 
 use std::os::fd::BorrowedFd;
 
@@ -46,8 +46,8 @@ pub(super) fn begin(file: BorrowedFd<'_>, wanted: &Traits, is_directory: bool) {
     }
 }
 
-/// Sets flags and similar attributes to exactly the wanted ones, except [`LAST`]. Notes what its file system cannot
-/// hold.
+/// Sets flags and similar attributes to exactly the wanted ones, except [`LAST`]. Notes what its file system
+/// cannot hold.
 pub(super) fn set(file: BorrowedFd<'_>, path: &[u8], wanted: &Traits, notes: &mut Notes) {
     let wanted = Traits { flags: wanted.flags.without(LAST), ..*wanted };
     let now = match inode::read(file) {

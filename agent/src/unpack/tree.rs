@@ -1,8 +1,8 @@
 //! Places beneath a directory, reached without ever leaving it.
 //!
-//! A path is walked one component at a time from an open directory, and no component may be a symbolic link, so
-//! neither an archive nor existing files can lead elsewhere. The last directory stays open, since an archive lists a
-//! directory's entries together. Paths may exceed the kernel's limit.
+//! A path is walked one component at a time from an open directory, and no component may be a symbolic link,
+//! so neither an archive nor existing files can lead elsewhere. The last directory stays open, since an
+//! archive lists a directory's entries together. Paths may exceed the kernel's limit.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -63,7 +63,7 @@ pub(super) fn beginning(path: &[u8]) -> String {
 }
 
 /// A name in an open directory.
-pub(super) struct Place {
+pub(super) struct PathAt {
     /// The directory.
     pub(super) parent: Rc<OwnedFd>,
     /// The whole path from the root, for messages.
@@ -76,7 +76,7 @@ pub(super) struct Place {
     pub(super) inherits_traits: bool,
 }
 
-impl Place {
+impl PathAt {
     /// The last component of the path.
     pub(super) fn name(&self) -> &OsStr {
         OsStr::from_bytes(self.path.rsplit(|&b| b == b'/').next().unwrap_or_default())
@@ -130,20 +130,20 @@ impl Tree {
     }
 
     /// The place for the entry `path`. Creates missing directories on the way.
-    pub(super) fn place(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
+    pub(super) fn place(&mut self, path: &[u8]) -> Result<PathAt, UnpackError> {
         self.walk(parent(path), true)?;
         Ok(self.place_in_last(path))
     }
 
     /// The place of the entry `path`, which should exist.
-    pub(super) fn existing(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
+    pub(super) fn existing(&mut self, path: &[u8]) -> Result<PathAt, UnpackError> {
         self.walk(parent(path), false)?;
         Ok(self.place_in_last(path))
     }
 
-    fn place_in_last(&self, path: &[u8]) -> Place {
+    fn place_in_last(&self, path: &[u8]) -> PathAt {
         let Last { fd, inherits, each_file, inherits_traits, .. } = &self.last;
-        Place {
+        PathAt {
             parent: Rc::clone(fd),
             path: path.to_vec(),
             inherits: *inherits,

@@ -21,9 +21,9 @@ pub(super) enum WriteOut {
 /// The statfs(2) type of ext2 to ext4.
 const EXT: u64 = 0xef53;
 
-/// Reserves space for a large file, so that it is contiguous although several threads write it. Only on ext4: btrfs
-/// would then not compress it, and XFS marks the inode permanently. If there is no space, the writes themselves find
-/// out.
+/// Reserves space for a large file, so that it is contiguous although several threads write it. Only on ext4:
+/// btrfs would then not compress it, and XFS marks the inode permanently. If there is no space, the writes
+/// themselves find out.
 pub(super) fn reserve(fd: &OwnedFd, segments: &[Segment]) {
     let kind = rustix::fs::fstatfs(fd).map(|stat| stat.f_type.cast_unsigned() & 0xffff_ffff);
     if kind != Ok(EXT) {

@@ -1,8 +1,8 @@
 //! Threads that write files' data, and then set owner, attributes, mode and time.
 //!
 //! One thread creates all names in the archive's order, so that links, replacements and directories need no
-//! synchronisation. The remaining work on a regular file concerns only its open file, and any free thread does it.
-//! Files are passed on in batches: waking a thread costs more than writing a small file.
+//! synchronisation. The remaining work on a regular file concerns only its open file, and any free thread
+//! does it. Files are passed on in batches: waking a thread costs more than writing a small file.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -81,12 +81,12 @@ impl Batch {
 
 /// The results of the threads.
 #[derive(Default)]
-struct Outcome {
+struct FirstError {
     failed: AtomicBool,
     first: Mutex<Option<UnpackError>>,
 }
 
-impl Outcome {
+impl FirstError {
     fn fail(&self, error: UnpackError) {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
@@ -102,7 +102,7 @@ pub(super) struct Writers<'a> {
     full: SyncSender<Batch>,
     empty: Receiver<Batch>,
     batch: Batch,
-    outcome: &'a Outcome,
+    outcome: &'a FirstError,
 }
 
 /// A thread's notes, and a sample of what it has written.
@@ -112,7 +112,8 @@ pub(super) struct Done {
     pub(super) sample: Sample<Written>,
 }
 
-/// Runs `work` while threads write the files that it passes on. Returns their results when everything is written.
+/// Runs `work` while threads write the files that it passes on. Returns their results when everything is
+/// written.
 ///
 /// # Errors
 /// The error of `work`, or the first one of a thread: after that nothing further is written.
@@ -120,7 +121,7 @@ pub(super) fn with_writers(
     work: impl FnOnce(&mut Writers<'_>) -> Result<(), UnpackError>,
 ) -> Result<Vec<Done>, UnpackError> {
     let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let outcome = Outcome::default();
+    let outcome = FirstError::default();
     let (full, queue) = sync_channel(count + SPARE);
     let (spare, empty) = channel();
     let queue = Mutex::new(queue);
@@ -161,8 +162,8 @@ pub(super) fn with_writers(
 }
 
 impl Writers<'_> {
-    /// Takes the next `len` bytes for `offset` of `file`. `read` fills as much as it can of its buffer and knows that
-    /// `len` bytes are available.
+    /// Takes the next `len` bytes for `offset` of `file`. `read` fills as much as it can of its buffer and
+    /// knows that `len` bytes are available.
     ///
     /// # Errors
     /// The error of `read`, or of a thread with an earlier file.
@@ -234,7 +235,7 @@ impl Piece {
 }
 
 /// Writes batches until there are no more. After a failure it only returns them.
-fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Outcome, done: &mut Done) {
+fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &FirstError, done: &mut Done) {
     loop {
         let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut batch) = batch else { return };

@@ -64,7 +64,7 @@ pub fn run(args: &ExecArgs, config: &Config) -> CommandResult {
     for (why, labels) in ends {
         terminal::complain("kactl", format_args!("{}: {why}", node_set::fold(labels)));
     }
-    Ok(match outcomes.iter().map(exec::Outcome::status).max() {
+    Ok(match outcomes.iter().map(exec::ExecResult::status).max() {
         None | Some(0) => Exit::Ok,
         Some(worst) => Exit::Of(worst),
     })

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::journal::Recorded;
-use crate::lists::nodes;
+use crate::lists::macs;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
@@ -102,7 +102,7 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
 fn permission(args: &RunArgs, wanted: usize) -> anyhow::Result<Permission> {
     Ok(match &args.nodes {
         Some(file) => {
-            let listed = nodes::read(file)?;
+            let listed = macs::read(file)?;
             ensure!(
                 listed.len() >= wanted,
                 "{} lists {} machines, and -n asks for {wanted}",

@@ -33,11 +33,12 @@ pub struct SendArgs {
     /// Also send other mounts and subvolumes below the directory
     #[arg(long, requires = "dir")]
     pub cross: bool,
-    /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty directories,
-    /// and are counted (default)
+    /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty
+    /// directories, and are counted (default)
     #[arg(long, requires = "dir", conflicts_with = "cross")]
     pub one_file_system: bool,
-    /// Also compute the SHA-256 of the whole stream, for receivers with --check-sum; costs about half a CPU second per GiB
+    /// Also compute the SHA-256 of the whole stream, for receivers with --check-sum; costs about half a CPU
+    /// second per GiB
     #[arg(long)]
     pub check_sum: bool,
     /// Directory of the keys (default: the configuration's)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::read::{Located, Place, Section};
+use super::read::{Located, Location, Section};
 
 /// One option in a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Setting {
     /// Its value.
     pub value: Value,
     /// Its position in the file.
-    pub place: Option<Place>,
+    pub place: Option<Location>,
 }
 
 /// The value of an option.

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// The position of a setting in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file.
     pub file: Arc<Path>,
     /// The line, from 1.
@@ -25,7 +25,7 @@ pub struct Place {
     at: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
@@ -37,7 +37,7 @@ pub struct Located<T> {
     /// The setting.
     pub value: T,
     /// Its position; `None` if it comes from the command line.
-    pub place: Option<Place>,
+    pub place: Option<Location>,
 }
 
 /// Two settings are equal regardless of their positions.
@@ -97,10 +97,10 @@ impl<'i> Source<'i> {
         faults.into_iter().map(|(at, message)| format!("{}: {message}", self.place(at))).collect()
     }
 
-    fn place(&self, at: usize) -> Place {
+    fn place(&self, at: usize) -> Location {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line = before.rsplit('\n').next().unwrap_or_default();
-        Place {
+        Location {
             file: Arc::clone(&self.file),
             line: before.matches('\n').count() + 1,
             column: line.chars().count() + 1,
@@ -124,7 +124,7 @@ impl<'i> Section<'i> {
     }
 
     /// The position where the section begins.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Location {
         self.source.place(self.span.start)
     }
 

@@ -29,14 +29,14 @@ pub struct Outputs<'a> {
 
 /// How a command ended on one node.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ExecResult {
     /// The node.
     pub label: String,
     /// How the command ended there, or why that is unknown.
     pub end: Result<End, ConsoleError>,
 }
 
-impl Outcome {
+impl ExecResult {
     /// The exit status by the shell's convention; 255 for a node that did not run the command to its end.
     #[must_use]
     pub fn status(&self) -> u8 {
@@ -53,16 +53,16 @@ pub fn run(
     command: &[u8],
     at_once: usize,
     outputs: &Outputs<'_>,
-) -> Vec<Outcome> {
+) -> Vec<ExecResult> {
     let next = AtomicUsize::new(0);
-    let outcomes: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::new());
+    let outcomes: Mutex<Vec<(usize, ExecResult)>> = Mutex::new(Vec::new());
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(machine) = machines.get(at) else { return };
             let label = machine.label();
             let end = run_on(dialler, machine, &label, command, outputs);
-            let outcome = Outcome { label, end };
+            let outcome = ExecResult { label, end };
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((at, outcome));
         }
     };

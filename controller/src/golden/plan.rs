@@ -26,7 +26,7 @@ use ka::disk::description::Description;
 use ka::disk::problem::DescError;
 use ka::notes::{NoteKind, Tally};
 use ka::plan::fit::FitError;
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan, Storage};
+use ka::plan::{BootPlan, FinalAction, FinishPlan, Loader, Plan, Storage};
 use ka_host::mountinfo;
 use ka_host::system::{Unready, unready};
 pub use sizes::{WantedBytes, WantedSize};
@@ -62,7 +62,7 @@ pub struct Request<'a> {
     /// The boot loader (`-r`).
     pub boot: BootPlan,
     /// The final action of the nodes.
-    pub after: After,
+    pub after: FinalAction,
 }
 
 /// A disk to erase on every node.

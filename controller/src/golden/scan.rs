@@ -15,7 +15,7 @@ use ka::plan::{FileSystemKind, GoldenNames, VolumeName};
 use ka_host::blkid::{self, BlkidError, Contents};
 use ka_host::mountinfo::{self, DeviceNumber, Mount};
 use ka_host::sysfs::{self, KernelPartition};
-use mounted::Place;
+use mounted::VisibleMount;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -329,7 +329,7 @@ fn scan_volume(
     let contents = blkid::probe(&node)?;
     let number = sysfs::device_number(device.kernel).map_err(failed)?;
     let mounts = sysfs::mounts_of(mounts, number);
-    let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
+    let places: Vec<VisibleMount> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
     let subvolumes = match contents.kind.as_deref() {
         Some("btrfs") => subvolumes::find(&places).map_err(failed)?,
         _ => Vec::new(),
@@ -344,7 +344,7 @@ fn scan_volume(
     let usage = match mounts.first() {
         Some(first) => {
             let hidden = || ScanError::Hidden { node: node.clone(), at: first.mount_point.clone() };
-            let is_whole = |place: &&Place| {
+            let is_whole = |place: &&VisibleMount| {
                 if subvolumes.is_empty() {
                     place.root == Path::new("/")
                 } else {

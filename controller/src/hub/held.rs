@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use ka::mac::Mac;
 use ka::session::{Effect, Event, Input, Piece, Session, SessionSpec};
-use ka_net::listen::DataPlace;
+use ka_net::listen::DataEndpoint;
 use mio::Waker;
 
 use super::logs::Logs;
 use crate::journal::Journal;
 use crate::rendezvous::booted::Booted;
 use crate::stream::source::Source;
-use crate::stream::{Bell, Setup, Stream};
+use crate::stream::{Setup, Stream, StreamNotifier};
 
 /// How long effects may wait until the event that caused them is on disk. After that, the run continues
 /// without waiting.
@@ -150,12 +150,19 @@ impl Held {
 
     /// Carries out the effects that concern only this machine, and returns the next one that concerns a
     /// connection, for the hub.
-    pub(super) fn next_effect(&mut self, data: &DataPlace, bell: &Bell, now: Duration) -> Option<Effect> {
+    pub(super) fn next_effect(
+        &mut self,
+        data: &DataEndpoint,
+        notifier: &StreamNotifier,
+        now: Duration,
+    ) -> Option<Effect> {
         while let Some(effect) = self.next_due(now) {
             match effect {
                 Effect::Record(_) => {}
                 Effect::Report(line) => log::info!("{line}"),
-                Effect::StartStream { golden, window } => self.start_stream(golden, window, data, bell, now),
+                Effect::StartStream { golden, window } => {
+                    self.start_stream(golden, window, data, notifier, now)
+                }
                 Effect::PlaceGolden(view) => {
                     if let Some(stream) = &self.stream {
                         stream.place_golden(*view);
@@ -174,10 +181,17 @@ impl Held {
         None
     }
 
-    fn start_stream(&mut self, golden: IpAddr, window: u64, data: &DataPlace, bell: &Bell, now: Duration) {
+    fn start_stream(
+        &mut self,
+        golden: IpAddr,
+        window: u64,
+        data: &DataEndpoint,
+        notifier: &StreamNotifier,
+        now: Duration,
+    ) {
         let source = Arc::clone(&self.source);
         let setup = Setup { source, golden, data, window, dead_after: self.dead_after };
-        let input = match Stream::start(&setup, bell) {
+        let input = match Stream::start(&setup, notifier) {
             Ok((stream, started)) => {
                 self.stream = Some(stream);
                 Input::Started(Box::new(started))

@@ -3,11 +3,11 @@
 //! Other threads use the [`Hub`] handle; they read the state from a [`Snapshot`] that the hub renews. The hub
 //! never waits for a person, a node or a disk.
 
+mod connection_limits;
 pub mod entry;
 mod held;
 mod logs;
 mod net;
-mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,11 +35,11 @@ use crate::machines::recorder::{Recorder, Seen};
 use crate::machines::store::Store;
 use crate::rendezvous::go::GoSockets;
 use crate::rendezvous::registry::{self, Registration, RegistryError};
-use crate::stream::Bell;
+use crate::stream::StreamNotifier;
 use entry::Entry;
 use held::Held;
 pub use held::SessionSetup;
-use ka_net::listen::{DataPlace, Listen, Side};
+use ka_net::listen::{DataEndpoint, Listen, Side};
 use net::{Net, NetEvent};
 
 /// How often timers are checked when no event arrives.
@@ -54,7 +54,7 @@ const MAX_NAMED: usize = 256;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The hub's listening addresses and limits.
-pub struct Place {
+pub struct HubSetup {
     /// The address and the interface.
     pub side: Side,
     /// The control port; if it is in use, a free one is taken.
@@ -71,7 +71,7 @@ pub struct Place {
     pub machines: Option<(Store, String)>,
 }
 
-impl Place {
+impl HubSetup {
     /// Takes the configured address, or `listen` instead; the interface is set only if one is known.
     #[must_use]
     pub fn new(config: &Config, listen: Option<Listen>, interface: Option<String>) -> Self {
@@ -125,7 +125,7 @@ pub struct Snapshot {
     pub ending: Option<Ending>,
 }
 
-enum Order {
+enum Command {
     Admit { session: String, admission: Admission },
     Answer { session: String, node: NodeId, confirmed: Option<Vec<DiskIdentity>> },
     Quit,
@@ -142,7 +142,7 @@ struct Shared {
 pub struct Hub {
     /// The hub's control port.
     pub port: u16,
-    orders: Sender<Order>,
+    commands: Sender<Command>,
     waker: Arc<Waker>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -153,45 +153,48 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError`].
-    pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSetup>) -> Result<Self, HubError> {
-        let (control, wants) = match place.side.listener(place.control) {
+    pub fn start(hub_setup: &HubSetup, keys: Keys, sessions: Vec<SessionSetup>) -> Result<Self, HubError> {
+        let (control, wants) = match hub_setup.side.listener(hub_setup.control) {
             Ok(listener) => (listener, None),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => (place.side.listener(0)?, Some(place.control)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                (hub_setup.side.listener(0)?, Some(hub_setup.control))
+            }
             Err(e) => return Err(e.into()),
         };
         let port = control.local_addr()?.port();
         let registrations = sessions
             .iter()
-            .map(|setup| Registration::take(&place.sessions, &setup.spec.name, port))
+            .map(|setup| Registration::take(&hub_setup.sessions, &setup.spec.name, port))
             .collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = sessions.iter().map(|setup| setup.spec.name.clone()).collect();
-        let net = Net::new(keys, control, place.per_address)?;
+        let net = Net::new(keys, control, hub_setup.per_address)?;
         let waker = net.waker();
-        let machines = place.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
+        let machines =
+            hub_setup.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
         let (notices, from_streams) = channel();
-        let (orders, from_users) = channel();
+        let (commands, from_users) = channel();
         let shared = Arc::new(Shared::default());
         let next_node = sessions.iter().filter_map(last_node).max().unwrap_or(0) + 1;
         let mut event_loop = EventLoop {
             net,
             wants,
             wanted_at: Instant::now(),
-            directory: place.sessions.clone(),
-            entry: place.entry.clone(),
+            directory: hub_setup.sessions.clone(),
+            entry: hub_setup.entry.clone(),
             machines,
             arriving: BTreeMap::new(),
             complained: BTreeSet::new(),
-            data: DataPlace { side: place.side.clone(), port: place.data },
+            data: DataEndpoint { side: hub_setup.side.clone(), port: hub_setup.data },
             sessions: sessions
                 .into_iter()
                 .map(|mut setup| {
-                    setup.spec.per_address = place.per_address;
+                    setup.spec.per_address = hub_setup.per_address;
                     (setup.spec.name.clone(), Held::new(setup, Arc::clone(&waker), Duration::ZERO))
                 })
                 .collect(),
             owners: BTreeMap::new(),
             next_node,
-            bell: Bell { notices, waker: Arc::clone(&waker) },
+            notifier: StreamNotifier { notices, waker: Arc::clone(&waker) },
             from_streams,
             from_users,
             shared: Arc::clone(&shared),
@@ -199,7 +202,7 @@ impl Hub {
             beat_at: Instant::now(),
             published_at: None,
             quit_at: None,
-            sockets: GoSockets::bind(&place.sessions, &names)?,
+            sockets: GoSockets::bind(&hub_setup.sessions, &names)?,
             _registrations: registrations,
         };
         event_loop.publish();
@@ -208,17 +211,17 @@ impl Hub {
                 log::error!("the hub has ended: {error}");
             }
         })?;
-        Ok(Self { port, orders, waker, shared, thread: Some(thread) })
+        Ok(Self { port, commands, waker, shared, thread: Some(thread) })
     }
 
     /// Starts a session with the nodes that the admission names, or ends it if there are none.
     pub fn admit(&self, session: &str, admission: Admission) {
-        self.order(Order::Admit { session: session.to_owned(), admission });
+        self.command(Command::Admit { session: session.to_owned(), admission });
     }
 
     /// Passes on which disks of a node were confirmed in a new question; an empty list means none.
     pub fn answer(&self, session: &str, node: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
-        self.order(Order::Answer { session: session.to_owned(), node, confirmed });
+        self.command(Command::Answer { session: session.to_owned(), node, confirmed });
     }
 
     /// The current state of a session.
@@ -239,8 +242,8 @@ impl Hub {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn order(&self, order: Order) {
-        if self.orders.send(order).is_ok()
+    fn command(&self, command: Command) {
+        if self.commands.send(command).is_ok()
             && let Err(error) = self.waker.wake()
         {
             log::error!("cannot wake the hub: {error}");
@@ -259,7 +262,7 @@ fn last_node(setup: &SessionSetup) -> Option<u32> {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        self.order(Order::Quit);
+        self.command(Command::Quit);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -280,14 +283,14 @@ struct EventLoop {
     arriving: BTreeMap<ConnectionId, Option<Seen>>,
     /// Rejected hosts that the log has already named.
     complained: BTreeSet<(IpAddr, String)>,
-    data: DataPlace,
+    data: DataEndpoint,
     sessions: BTreeMap<String, Held>,
     /// The node and session of each connection.
     owners: BTreeMap<ConnectionId, (String, NodeId)>,
     next_node: u32,
-    bell: Bell,
+    notifier: StreamNotifier,
     from_streams: Receiver<(StreamId, StreamNotice)>,
-    from_users: Receiver<Order>,
+    from_users: Receiver<Command>,
     shared: Arc<Shared>,
     start: Instant,
     beat_at: Instant,
@@ -434,9 +437,9 @@ impl EventLoop {
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
             let (session, input) = match order {
-                Order::Admit { session, admission } => (session, Input::Admit(admission)),
-                Order::Answer { session, node, confirmed } => (session, Input::Answer { node, confirmed }),
-                Order::Quit => {
+                Command::Admit { session, admission } => (session, Input::Admit(admission)),
+                Command::Answer { session, node, confirmed } => (session, Input::Answer { node, confirmed }),
+                Command::Quit => {
                     self.quit_at = Some(Instant::now());
                     self.stop_the_rest();
                     continue;
@@ -448,8 +451,8 @@ impl EventLoop {
         }
     }
 
-    /// Refuses the nodes of lasting sessions once the run itself has ended: nobody resumes it, and they must not wait
-    /// for that.
+    /// Refuses the nodes of lasting sessions once the run itself has ended: nobody resumes it, and they must
+    /// not wait for that.
     fn stop_the_rest(&mut self) {
         let has_ended = |name: &String| self.sessions.get(name).is_none_or(|h| h.session.ending().is_some());
         if !self.sessions.keys().any(has_ended) {
@@ -487,8 +490,10 @@ impl EventLoop {
         let now = self.start.elapsed();
         let names: Vec<String> = self.sessions.keys().cloned().collect();
         for name in names {
-            while let Some(effect) =
-                self.sessions.get_mut(&name).and_then(|held| held.next_effect(&self.data, &self.bell, now))
+            while let Some(effect) = self
+                .sessions
+                .get_mut(&name)
+                .and_then(|held| held.next_effect(&self.data, &self.notifier, now))
             {
                 self.carry_out(&name, effect);
             }

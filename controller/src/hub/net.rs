@@ -15,7 +15,7 @@ use ka::wire::preamble::{Preamble, PreambleError};
 use mio::Waker;
 use mio::net::TcpStream;
 
-use super::places::{self, Proven};
+use super::connection_limits::{self, Proven};
 use crate::config::keys::Keys;
 use ka_net::event_loop::EventLoop;
 
@@ -184,7 +184,7 @@ impl Net {
     fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         // An agent proves itself immediately, so idle strangers never keep one out.
         let unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, c)| (*id, c.peer));
-        if let Some(stranger) = places::makes_room(unproven.collect()) {
+        if let Some(stranger) = connection_limits::makes_room(unproven.collect()) {
             self.connections.remove(&stranger);
         }
         stream.set_nodelay(true)?;
@@ -277,7 +277,9 @@ impl Net {
 
     /// Whether one more proven connection with this address, already counted, is within the limits.
     fn room_for(&mut self, peer: IpAddr) -> Result<(), String> {
-        let Some(full) = places::refusal(peer, self.per_address, self.proven()) else { return Ok(()) };
+        let Some(full) = connection_limits::refusal(peer, self.per_address, self.proven()) else {
+            return Ok(());
+        };
         if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
             self.full = Some(Instant::now());
             log::warn!("{peer} cannot join: {full}, and no more are taken");
@@ -289,7 +291,7 @@ impl Net {
     /// messages.
     fn keeps_too_much(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id).filter(|c| c.proven && c.channel.unfinished() > 0);
-        connection.is_some_and(|c| places::keeps_too_much(c.peer, self.proven()))
+        connection.is_some_and(|c| connection_limits::keeps_too_much(c.peer, self.proven()))
     }
 
     fn proven(&self) -> impl Iterator<Item = Proven> + Clone {

@@ -15,7 +15,8 @@ use crate::lists::list::{self, Line, ListError, Once};
 pub struct Hosts(BTreeMap<Mac, NodeName>);
 
 impl Hosts {
-    /// Reads a table of lines `MAC NAME [ADDRESS[/PREFIX] [GATEWAY]] [GOLDEN-INTERFACE=MAC …]`; `#` begins a comment.
+    /// Reads a table of lines `MAC NAME [ADDRESS[/PREFIX] [GATEWAY]] [GOLDEN-INTERFACE=MAC …]`; `#` begins a
+    /// comment.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.

@@ -1,7 +1,7 @@
 //! Files with one machine per line: which may be erased, the chain's order, names and addresses.
 //!
-//! They share one format: words separated by blanks, the machine first; `#` begins a comment. So every error has its
-//! file, line and column.
+//! They share one format: words separated by blanks, the machine first; `#` begins a comment. So every error
+//! has its file, line and column.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub enum Problem {
     Mac(#[from] MacError),
     /// Neither a hardware address nor an IP address.
     #[error("{0}, nor is it an IP address")]
-    Place(MacError),
+    ChainName(MacError),
     /// A word is missing.
     #[error("expected {missing} of '{word}' behind it")]
     Short {

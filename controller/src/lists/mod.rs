@@ -2,7 +2,7 @@
 
 pub mod hosts;
 pub mod list;
+pub mod macs;
 pub mod node_set;
-pub mod nodes;
 pub mod order;
 pub mod time_of_day;

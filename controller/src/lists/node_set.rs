@@ -1,7 +1,7 @@
 //! Lists of nodes as administrators write them: `node[001-120],rack2-[1,3-5]`, `@group`.
 //!
-//! A part in brackets stands for each of its numbers; `001` keeps its zeros. What has no brackets, a hardware address
-//! for example, stands for itself. Order is kept, and who is named twice is there once.
+//! A part in brackets stands for each of its numbers; `001` keeps its zeros. What has no brackets, a hardware
+//! address for example, stands for itself. Order is kept, and who is named twice is there once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

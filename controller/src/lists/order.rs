@@ -1,6 +1,7 @@
 //! The chain's order: by address, from a list, or by switch, so that a chain crosses each uplink once.
 //!
-//! The order only decides who follows whom. A node that the file does not name is served after those that it names.
+//! The order only decides who follows whom. A node that the file does not name is served after those that it
+//! names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ka::mac::MacError;
-use ka::session::order::{Name, Order};
+use ka::session::order::{ChainOrder, Name};
 
 use crate::lists::list::{self, ListError, Once, Problem};
 
@@ -42,9 +43,9 @@ impl OrderSource {
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.
-    pub fn read(&self) -> Result<Order, ListError> {
+    pub fn read(&self) -> Result<ChainOrder, ListError> {
         let (path, grouped) = match self {
-            Self::Address => return Ok(Order::Address),
+            Self::Address => return Ok(ChainOrder::Address),
             Self::File(path) => (path, false),
             Self::Switch(path) => (path, true),
         };
@@ -52,17 +53,17 @@ impl OrderSource {
     }
 }
 
-/// Parses an order; `path` is for errors. With `grouped`, a group follows each name. Groups come in the order of their
-/// first appearance, and nodes within a group by address.
+/// Parses an order; `path` is for errors. With `grouped`, a group follows each name. Groups come in the order
+/// of their first appearance, and nodes within a group by address.
 ///
 /// # Errors
 /// [`ListError`] with file, line and column.
-pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, ListError> {
+pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<ChainOrder, ListError> {
     let mut once = Once::new();
     let mut groups: Vec<&str> = Vec::new();
     let mut ranks = BTreeMap::new();
     for mut line in list::lines(path, text) {
-        let name = parse_name(line.first).map_err(|e| line.error(line.first, Problem::Place(e)))?;
+        let name = parse_name(line.first).map_err(|e| line.error(line.first, Problem::ChainName(e)))?;
         let rank = if grouped {
             let group = line.need("the group")?;
             groups.iter().position(|known| *known == group).unwrap_or_else(|| {
@@ -76,7 +77,7 @@ pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, ListError>
         line.end()?;
         ranks.insert(name, rank);
     }
-    Ok(Order::Ranked(ranks))
+    Ok(ChainOrder::Ranked(ranks))
 }
 
 fn parse_name(word: &str) -> Result<Name, MacError> {
@@ -89,14 +90,14 @@ fn parse_name(word: &str) -> Result<Name, MacError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::session::order::Place;
+    use ka::session::order::Candidate;
     use std::net::SocketAddr;
 
     /// Nodes 1 to 4, by address, with the cards 52:54:00:00:00:0N.
-    fn arranged(order: &Order) -> Vec<usize> {
-        let nodes: Vec<Place> = [3, 1, 4, 2]
+    fn arranged(order: &ChainOrder) -> Vec<usize> {
+        let nodes: Vec<Candidate> = [3, 1, 4, 2]
             .iter()
-            .map(|n: &u8| Place {
+            .map(|n: &u8| Candidate {
                 mac: format!("52:54:00:00:00:{n:02x}").parse().ok(),
                 address: SocketAddr::from(([10, 0, 0, *n], 30764)),
             })
@@ -118,7 +119,7 @@ mod tests {
             let order = parse(Path::new("order"), text, grouped).unwrap();
             assert_eq!(arranged(&order), expected, "{text}");
         }
-        assert_eq!(arranged(&Order::Address), [1, 2, 3, 4]);
+        assert_eq!(arranged(&ChainOrder::Address), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct LastRun {
     /// The time of the last change, in seconds since 1970 (UTC).
     pub at: u64,
     /// The machine's state.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// The step that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
@@ -94,7 +94,7 @@ pub struct LastRun {
 /// How far a machine got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum RunOutcome {
     /// It waits for admission.
     Waiting,
     /// It is being cloned. If no run is active, the outcome is unknown.
@@ -105,7 +105,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// The word for it in all output.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -11,7 +11,7 @@ use ka::keys::Key;
 use ka::mac::Mac;
 use ka::wire::control::Hello;
 
-use super::record::{LastRun, Outcome, Record, now};
+use super::record::{LastRun, Record, RunOutcome, now};
 use super::store::Store;
 use crate::status::{Phase, RunStatus};
 
@@ -44,7 +44,7 @@ enum News {
 pub struct Recorder {
     run: String,
     news: Option<SyncSender<(u64, News)>>,
-    known: BTreeMap<Mac, Outcome>,
+    known: BTreeMap<Mac, RunOutcome>,
     complained: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -80,16 +80,16 @@ impl Recorder {
         for node in &status.nodes {
             let Some(mac) = node.mac else { continue };
             let outcome = match node.phase {
-                Phase::Joined => Outcome::Waiting,
-                Phase::Complete | Phase::Booted => Outcome::Complete,
-                Phase::Failed if node.may_come_again => Outcome::Running,
-                Phase::Failed => Outcome::Failed,
-                _ => Outcome::Running,
+                Phase::Joined => RunOutcome::Waiting,
+                Phase::Complete | Phase::Booted => RunOutcome::Complete,
+                Phase::Failed if node.may_come_again => RunOutcome::Running,
+                Phase::Failed => RunOutcome::Failed,
+                _ => RunOutcome::Running,
             };
             if self.known.insert(mac, outcome) == Some(outcome) {
                 continue;
             }
-            let failure = node.failure.as_ref().filter(|_| outcome == Outcome::Failed);
+            let failure = node.failure.as_ref().filter(|_| outcome == RunOutcome::Failed);
             let last = LastRun {
                 run: self.run.clone(),
                 at: now(),
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!((record.name.as_str(), record.key(), record.memory), ("node07", Some([3; 32]), 7));
         assert_eq!(record.address, Some([10, 0, 0, 7].into()));
         let last = record.last_run.unwrap();
-        assert_eq!((last.run.as_str(), last.outcome), ("lab", Outcome::Failed));
+        assert_eq!((last.run.as_str(), last.outcome), ("lab", RunOutcome::Failed));
         assert_eq!((last.step.as_deref(), last.reason.as_deref()), (Some("receive"), Some("no space")));
         // A later success replaces the failure.
         let mut recorder = Recorder::start(store.clone(), "lab").unwrap();
@@ -212,6 +212,6 @@ mod tests {
         recorder.look("lab", &status(vec![node]));
         drop(recorder);
         let last = store.get(mac).unwrap().unwrap().last_run.unwrap();
-        assert_eq!((last.outcome, last.reason), (Outcome::Complete, None));
+        assert_eq!((last.outcome, last.reason), (RunOutcome::Complete, None));
     }
 }

@@ -1,4 +1,5 @@
-//! Wake-on-LAN: a packet with the card's address sixteen times, and the card's password if it has one (SecureOn).
+//! Wake-on-LAN: a packet with the card's address sixteen times, and the card's password if it has one
+//! (SecureOn).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};

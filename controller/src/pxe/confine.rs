@@ -1,4 +1,5 @@
-//! Runs dnsmasq with only the rights that it needs: its own user, three capabilities, and no way to gain more.
+//! Runs dnsmasq with only the rights that it needs: its own user, three capabilities, and no way to gain
+//! more.
 //!
 //! setpriv(1) does this. The boot files stay in a directory that only root and that user may enter.
 
@@ -55,8 +56,8 @@ impl Confined {
         self.uid
     }
 
-    /// The command that runs `program` as this user, and ends it with this process. PR_SET_PDEATHSIG does not survive
-    /// a change of user, so it is set after that.
+    /// The command that runs `program` as this user, and ends it with this process. PR_SET_PDEATHSIG does not
+    /// survive a change of user, so it is set after that.
     #[must_use]
     pub fn command(self, program: &str) -> Command {
         let mut command = Command::new("setpriv");

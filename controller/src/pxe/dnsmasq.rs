@@ -60,8 +60,8 @@ pub struct Death {
 }
 
 impl Dnsmasq {
-    /// Starts it with a configuration file, as a user of its own if there is one. Must be called from the main thread
-    /// (see [`end_with_parent`]).
+    /// Starts it with a configuration file, as a user of its own if there is one. Must be called from the
+    /// main thread (see [`end_with_parent`]).
     ///
     /// # Errors
     /// [`DnsmasqError`].
@@ -157,7 +157,8 @@ impl Output {
         let kept = Arc::clone(&last);
         let reader = source.map(|source| {
             std::thread::spawn(move || {
-                // Reads to the end, even past invalid text from a client: closing the pipe would kill dnsmasq.
+                // Reads to the end, even past invalid text from a client: closing the pipe would kill
+                // dnsmasq.
                 for line in BufReader::new(source).split(b'\n') {
                     let line = match line {
                         Ok(line) => String::from_utf8_lossy(&line).trim_end().to_owned(),

@@ -17,8 +17,8 @@ use ka_host::guarded;
 const STAGE1: [&str; 2] = ["vmlinuz", LONG_LIVED];
 const LONG_LIVED: &str = "all.rdz";
 
-/// As root, dnsmasq serves only world-readable files. The directory itself is accessible only to root, because the
-/// boot image contains the join key.
+/// As root, dnsmasq serves only world-readable files. The directory itself is accessible only to root,
+/// because the boot image contains the join key.
 const SERVED: u32 = 0o644;
 /// Files that neither TFTP nor HTTP serves.
 const HIDDEN: u32 = 0o600;
@@ -61,8 +61,8 @@ pub struct BootDirectory {
 }
 
 impl BootDirectory {
-    /// Checks that there is something to boot, installs the boot loaders, and makes every machine boot from its own
-    /// disk, whatever an earlier server left behind.
+    /// Checks that there is something to boot, installs the boot loaders, and makes every machine boot from
+    /// its own disk, whatever an earlier server left behind.
     ///
     /// # Errors
     /// [`FilesError`] with what is missing and how to get it.
@@ -104,8 +104,8 @@ impl BootDirectory {
 
     /// Updates the files that differ from `menu`.
     ///
-    /// The order prevents a machine from booting `kamethod` in between: first the machines that boot locally, then the
-    /// others. Files that are no longer needed are removed last, when `default` is already right.
+    /// The order prevents a machine from booting `kamethod` in between: first the machines that boot locally,
+    /// then the others. Files that are no longer needed are removed last, when `default` is already right.
     ///
     /// # Errors
     /// [`FileError`]. Everything before it in that order is done.

@@ -1,6 +1,7 @@
 //! Limits TFTP requests per address. TFTP keeps a transfer for half a minute for a client that never answers.
 //!
-//! The kernel counts with an nftables table owned by a running nft(8): it vanishes with that process, however it ends.
+//! The kernel counts with an nftables table owned by a running nft(8): it vanishes with that process, however
+//! it ends.
 
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ka_host::ports::{self, Transport};
-use ka_net::http::server::{self, Answer, Place, Request, Status};
+use ka_net::http::server::{self, Answer, Endpoint, Request, Status};
 
 /// The port cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +38,10 @@ pub struct Listening {
 ///
 /// # Errors
 /// [`HttpError`] if the port is in use.
-pub fn listen(place: &Place) -> Result<Listening, HttpError> {
-    let address = place.address;
-    let listener = server::listen(place).map_err(|source| HttpError { address, source })?;
-    Ok(Listening { address, listener, queue: place.queue })
+pub fn listen(endpoint: &Endpoint) -> Result<Listening, HttpError> {
+    let address = endpoint.address;
+    let listener = server::listen(endpoint).map_err(|source| HttpError { address, source })?;
+    Ok(Listening { address, listener, queue: endpoint.queue })
 }
 
 /// Serves the directory's files until the process ends.
@@ -84,8 +84,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
 
-    fn at(port: u16) -> Place {
-        Place {
+    fn at(port: u16) -> Endpoint {
+        Endpoint {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             interface: None,
             queue: ka_host::sys::queue::unacknowledged,

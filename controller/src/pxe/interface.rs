@@ -194,8 +194,8 @@ pub fn pick(
     }
 }
 
-/// The addresses to assign: `range` if it belongs to this network, else the larger part of the network next to our own
-/// address.
+/// The addresses to assign: `range` if it belongs to this network, else the larger part of the network next
+/// to our own address.
 ///
 /// # Errors
 /// [`InterfaceError::Range`] or [`InterfaceError::Full`].

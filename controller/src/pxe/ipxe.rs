@@ -1,12 +1,12 @@
 //! iPXE scripts: what a UEFI machine boots, or a BIOS machine that is given iPXE.
 //!
-//! The firmware loads iPXE by TFTP or HTTP. iPXE asks DHCP again and gets [`ENTRY`], which fetches the machine's own
-//! script, and then `default`. See <https://ipxe.org/scripting>.
+//! The firmware loads iPXE by TFTP or HTTP. iPXE asks DHCP again and gets [`ENTRY`], which fetches the
+//! machine's own script, and then `default`. See <https://ipxe.org/scripting>.
 //!
-//! A machine that should boot from its disk leaves iPXE with an error, unless it has a setting of its own: only then
-//! does most UEFI firmware continue with its boot order; after a success it stops at its menu. So the decision to boot
-//! locally must never look like a script that could not be fetched, or `default` would decide instead. That is why a
-//! script is fetched first, and run separately.
+//! A machine that should boot from its disk leaves iPXE with an error, unless it has a setting of its own:
+//! only then does most UEFI firmware continue with its boot order; after a success it stops at its menu. So
+//! the decision to boot locally must never look like a script that could not be fetched, or `default` would
+//! decide instead. That is why a script is fetched first, and run separately.
 
 use super::menu::{self, Boot, Settings};
 use crate::config::pxe::{Booting, LocalIpxe};
@@ -31,8 +31,8 @@ imgfetch --name menu ipxe/01-${netX/mac:hexhyp} || imgfetch --name menu ipxe/def
 imgexec menu || exit 1
 ";
 
-/// The text of a machine's script. Kernel and initrd come over HTTP, which is several times as fast as TFTP, or over
-/// TFTP if a firewall blocks HTTP.
+/// The text of a machine's script. Kernel and initrd come over HTTP, which is several times as fast as TFTP,
+/// or over TFTP if a firewall blocks HTTP.
 #[must_use]
 pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let head = "#!ipxe\n# Written by kactl pxe, which replaces every change.\n";

@@ -54,8 +54,8 @@ pub struct Loaders {
 }
 
 impl Loaders {
-    /// Looks for the configured loaders. Without the ipxe package, UEFI machines get nothing; without lpxelinux.0,
-    /// BIOS machines load over TFTP.
+    /// Looks for the configured loaders. Without the ipxe package, UEFI machines get nothing; without
+    /// lpxelinux.0, BIOS machines load over TFTP.
     ///
     /// # Errors
     /// [`LoaderError`] if a configured file is missing.

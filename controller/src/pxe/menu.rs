@@ -1,7 +1,7 @@
 //! What each machine boots: turns the runs' leases into boot loader files.
 //!
-//! Both loaders fetch a file named after the machine's hardware address, and then `default`. Their own modules
-//! ([`super::pxelinux`], [`super::ipxe`]) write these files.
+//! Both loaders fetch a file named after the machine's hardware address, and then `default`. Their own
+//! modules ([`super::pxelinux`], [`super::ipxe`]) write these files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -80,8 +80,8 @@ fn open_to_all(leases: &[(String, Lease)]) -> Boot {
     leases.iter().find(|(_, lease)| lease.allowed == Allowed::Any).map_or(Boot::Local, kamethod)
 }
 
-/// A run that names the machine takes precedence over one that takes any machine. A machine that has finished one run
-/// does not count as "any" for another, or it would be erased again at its next reboot.
+/// A run that names the machine takes precedence over one that takes any machine. A machine that has finished
+/// one run does not count as "any" for another, or it would be erased again at its next reboot.
 fn for_machine(leases: &[(String, Lease)], mac: Mac) -> Boot {
     let waits_for = |lease: &Lease| match &lease.allowed {
         Allowed::Any => false,

@@ -1,7 +1,7 @@
 //! DHCP, TFTP, HTTP, and what each machine boots.
 //!
-//! dnsmasq serves, and ka writes its files. The default is always the machine's own disk; `kamethod` is offered only
-//! while a living run asks for it (see [`crate::rendezvous::lease`]).
+//! dnsmasq serves, and ka writes its files. The default is always the machine's own disk; `kamethod` is
+//! offered only while a living run asks for it (see [`crate::rendezvous::lease`]).
 
 pub mod checks;
 pub mod confine;

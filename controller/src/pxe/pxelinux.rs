@@ -1,7 +1,7 @@
 //! What a BIOS machine boots: pxelinux's configuration files.
 //!
-//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine fetches `pxelinux.cfg/01-<its hardware
-//! address>`, and then `pxelinux.cfg/default`.
+//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine fetches `pxelinux.cfg/01-<its
+//! hardware address>`, and then `pxelinux.cfg/default`.
 
 use super::menu::{self, Boot, Settings};
 use crate::config::pxe::{BiosLoader, Booting, LocalPxelinux};
@@ -31,11 +31,11 @@ pub const OVER_TFTP: &str = "pxelinux.0";
 /// The directory of its files.
 pub const DIRECTORY: &str = "pxelinux.cfg";
 
-/// The text of a file. It always has the labels `local` and `kamethod`, so that a person at the machine can choose
-/// (hold Shift while pxelinux starts). Only the default differs.
+/// The text of a file. It always has the labels `local` and `kamethod`, so that a person at the machine can
+/// choose (hold Shift while pxelinux starts). Only the default differs.
 ///
-/// The kernel comes over HTTP, or over TFTP if any part of that fails. A machine that should boot from its disk must
-/// never take that fallback, so ONERROR is there only where `kamethod` is the default.
+/// The kernel comes over HTTP, or over TFTP if any part of that fails. A machine that should boot from its
+/// disk must never take that fallback, so ONERROR is there only where `kamethod` is the default.
 #[must_use]
 pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let (default, on_error) = match boot {

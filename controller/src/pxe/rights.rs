@@ -11,9 +11,9 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
-/// The rights it keeps: to give dnsmasq a directory (`CHOWN`, `FOWNER`), a user (`SETUID`, `SETGID`) and few rights
-/// (`SETPCAP`), and to end it (`KILL`); and dnsmasq's own: low ports, ARP entries and the TFTP limits, raw packets on
-/// one interface.
+/// The rights it keeps: to give dnsmasq a directory (`CHOWN`, `FOWNER`), a user (`SETUID`, `SETGID`) and few
+/// rights (`SETPCAP`), and to end it (`KILL`); and dnsmasq's own: low ports, ARP entries and the TFTP limits,
+/// raw packets on one interface.
 pub const NEEDED: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::KILL)
@@ -33,7 +33,8 @@ pub fn keep_needed() -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    // The bounding set first: changing it needs a capability too, and a program started by root gets everything in it.
+    // The bounding set first: changing it needs a capability too, and a program started by root gets
+    // everything in it.
     let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?;
     let last: u32 = last.trim().parse().map_err(io::Error::other)?;
     for number in 0..=last.min(63) {

@@ -1,7 +1,7 @@
 //! The boot image of one run: stage1 with a join secret that only this run accepts, and that ends with it.
 //!
-//! Anyone on the wire can load what TFTP serves. So the image with the long-lived key is not served next to these: a
-//! secret read today is useless tomorrow.
+//! Anyone on the wire can load what TFTP serves. So the image with the long-lived key is not served next to
+//! these: a secret read today is useless tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -51,8 +51,8 @@ impl RunImages {
         able.then(|| Self { root: root.to_owned(), script, made: BTreeMap::new(), failed: BTreeSet::new() })
     }
 
-    /// Creates the images that runs lack, and removes the others. A run whose image cannot be made is removed from
-    /// `leases`: its machines boot from their disks.
+    /// Creates the images that runs lack, and removes the others. A run whose image cannot be made is removed
+    /// from `leases`: its machines boot from their disks.
     pub fn follow(&mut self, leases: &mut Vec<(String, Lease)>) {
         leases.retain(|(run, lease)| {
             let Some(key) = &lease.join else { return true };

@@ -1,5 +1,5 @@
-//! The boot server's life: dnsmasq runs, the menu follows the runs' leases, and at the end every machine boots from
-//! its disk again.
+//! The boot server's life: dnsmasq runs, the menu follows the runs' leases, and at the end every machine
+//! boots from its disk again.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ use ka_host::atomic::FileError;
 use ka_host::guarded;
 use ka_host::ports::{self, Transport};
 use ka_host::sys::queue::unacknowledged;
-use ka_net::http::server::Place;
+use ka_net::http::server::Endpoint;
 
 /// How often the leases are read. A killed run's nodes can boot `kamethod` for that much longer.
 const LEASES_EVERY: Duration = Duration::from_millis(500);
@@ -72,7 +72,8 @@ pub enum ServeError {
     /// The leases cannot be read.
     #[error("cannot read the runs' leases")]
     Leases(#[from] LeaseError),
-    /// The interface has disappeared. dnsmasq would wait for it for ever, and the other sockets belong to the old one.
+    /// The interface has disappeared. dnsmasq would wait for it for ever, and the other sockets belong to the
+    /// old one.
     #[error("the interface {name} is gone: start kactl pxe again when it is back")]
     NoInterface {
         /// Its name.
@@ -111,8 +112,8 @@ impl OnlyOne {
     }
 }
 
-/// Serves until SIGTERM, SIGINT or SIGHUP. Must be called from the main thread before any other is started: the
-/// signals must be blocked in all threads.
+/// Serves until SIGTERM, SIGINT or SIGHUP. Must be called from the main thread before any other is started:
+/// the signals must be blocked in all threads.
 ///
 /// # Errors
 /// [`ServeError`]. Even then dnsmasq is stopped, and the menu is set to `local` if it can be written at all.
@@ -124,12 +125,12 @@ pub fn serve(
     mut images: Option<&mut RunImages>,
 ) -> Result<(), ServeError> {
     let signals = stop_signals()?;
-    let place = Place {
+    let endpoint = Endpoint {
         address: (service.address(), service.http).into(),
         interface: Some(service.interface.clone()),
         queue: unacknowledged,
     };
-    let listening = http::listen(&place)?;
+    let listening = http::listen(&endpoint)?;
     let holders = holders();
     if let Err(error) = rights::keep_needed() {
         log::warn!("cannot drop unneeded rights: {error}");

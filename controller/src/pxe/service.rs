@@ -1,9 +1,9 @@
-//! What dnsmasq is to serve, and its configuration: as the wire's DHCP server, beside a site's own, or without
-//! any DHCP.
+//! What dnsmasq is to serve, and its configuration: as the wire's DHCP server, beside a site's own, or
+//! without any DHCP.
 //!
 //! Machines are told apart by option 93, the client's architecture (RFC 4578, and IANA's list of processor
-//! architecture types): BIOS gets pxelinux, 64-bit x86 UEFI gets iPXE, iPXE itself (option 175) its script, and machines
-//! that find nothing to boot here get no offer at all.
+//! architecture types): BIOS gets pxelinux, 64-bit x86 UEFI gets iPXE, iPXE itself (option 175) its script,
+//! and machines that find nothing to boot here get no offer at all.
 
 use std::fmt::{Arguments, Write};
 use std::net::Ipv4Addr;
@@ -55,9 +55,9 @@ impl Service {
     ///
     /// - No DNS, and no other interface, not even the loop.
     /// - It never changes its user: it starts as the right one ([`super::confine`]).
-    /// - A machine keeps one address, whoever asks for it: the card's ROM, iPXE, the agent and the installed system
-    ///   have different client identifiers, and would take four. Nobody is pinged before an address is offered: that
-    ///   takes 3 s each, one after the other.
+    /// - A machine keeps one address, whoever asks for it: the card's ROM, iPXE, the agent and the installed
+    ///   system have different client identifiers, and would take four. Nobody is pinged before an address is
+    ///   offered: that takes 3 s each, one after the other.
     #[must_use]
     pub fn config(&self) -> String {
         let Self { interface, tftp_root, run, .. } = self;
@@ -83,7 +83,8 @@ impl Service {
         text.0
     }
 
-    /// Addresses, and what to boot. This machine is neither a router nor a DNS server, so it announces none of itself.
+    /// Addresses, and what to boot. This machine is neither a router nor a DNS server, so it announces none
+    /// of itself.
     fn full(&self, networks: &[Addresses], text: &mut Lines) {
         for byte in 0..256 {
             text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
@@ -173,8 +174,9 @@ impl Service {
         std::iter::once((others, common)).chain(own).collect()
     }
 
-    /// A machine that finds nothing to boot here gets no offer: it would wait for a file that never comes, instead of
-    /// going on to the next entry of its boot order. A client that does not tell its architecture is no firmware.
+    /// A machine that finds nothing to boot here gets no offer: it would wait for a file that never comes,
+    /// instead of going on to the next entry of its boot order. A client that does not tell its architecture
+    /// is no firmware.
     fn ignore_strangers(&self, text: &mut Lines) {
         text.add(format_args!("dhcp-match=set:arch,option:client-arch"));
         if let Some(bios) = SERVED.bios {
@@ -189,7 +191,8 @@ impl Service {
         }
     }
 
-    /// dnsmasq keeps leases even where it gives none, and by default with the files of a dnsmasq of the system's.
+    /// dnsmasq keeps leases even where it gives none, and by default with the files of a dnsmasq of the
+    /// system's.
     fn leases(&self, text: &mut Lines) {
         text.add(format_args!("dhcp-leasefile={}", self.leases_file().display()));
     }
@@ -229,10 +232,10 @@ impl Service {
     }
 }
 
-/// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the others are
-/// refused (NAK), after which some firmware gives up. Machines that were bought together differ in the last byte of
-/// their hardware addresses, so each value of that byte has addresses of its own; those that are taken already fall
-/// back to the whole range.
+/// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the
+/// others are refused (NAK), after which some firmware gives up. Machines that were bought together differ in
+/// the last byte of their hardware addresses, so each value of that byte has addresses of its own; those that
+/// are taken already fall back to the whole range.
 fn spread(network: &Addresses, set: &str, text: &mut Lines) {
     let Addresses { range, netmask, .. } = network;
     let (first, count) = (u64::from(range.first.to_bits()), range.count());

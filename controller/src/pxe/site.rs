@@ -126,7 +126,8 @@ fn indented(text: &str, depth: usize) -> String {
     text.lines().map(|line| format!("{:depth$}{line}\n", "")).collect()
 }
 
-/// See Kea's manual, "Client Classification": the tests exclude each other, so the order of the classes says nothing.
+/// See Kea's manual, "Client Classification": the tests exclude each other, so the order of the classes says
+/// nothing.
 fn kea(service: &Service) -> String {
     let (address, http) = (service.address(), service.http);
     let mut classes = Vec::new();

@@ -12,7 +12,7 @@ use ka::mac::Mac;
 use ka::sha256::Sha256;
 
 use ka_host::sys::queue::unacknowledged;
-use ka_net::http::server::{self, Answer, Place, Request, Status};
+use ka_net::http::server::{self, Answer, Endpoint, Request, Status};
 use ka_net::listen::Side;
 
 /// The nodes that were asked to report, and those that have.
@@ -45,12 +45,12 @@ impl Booted {
         let shared = Arc::new(Shared::default());
         let serve = |port| {
             let shared = Arc::clone(&shared);
-            let place = Place {
+            let endpoint = Endpoint {
                 address: SocketAddr::new(address, port),
                 interface: side.interface.clone(),
                 queue: unacknowledged,
             };
-            server::start(&place, move |request| shared.answer(request))
+            server::start(&endpoint, move |request| shared.answer(request))
         };
         let bound = match serve(port) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => serve(0)?,

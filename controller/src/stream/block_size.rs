@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use ka::seal::{MAX_BLOCK, MAX_PLAIN};
+use ka::seal::{MAX_BLOCK, MAX_PLAINTEXT};
 use ka::wire::BLOCK_OVERHEAD;
 
 /// The longest time for one block. Blocks of more than 64 KiB are for fast lines, where less latency per
@@ -40,9 +40,9 @@ impl BlockSize {
         Self { most, size: SIZES[0], since: Duration::ZERO, sealed: 0, before: SIZES[0] }
     }
 
-    /// The plain bytes per block from `now` on, a time since the stream's start. The chain has taken `sealed`
-    /// more bytes since the last call, and its first link has TCP segments of `segment` bytes, or 0 if that
-    /// is unknown.
+    /// The uncompressed bytes per block from `now` on, a time since the stream's start. The chain has taken
+    /// `sealed` more bytes since the last call, and its first link has TCP segments of `segment` bytes, or 0
+    /// if that is unknown.
     pub(super) fn next(&mut self, now: Duration, sealed: usize, segment: usize) -> usize {
         self.sealed += sealed;
         let span = now.saturating_sub(self.since);
@@ -56,7 +56,7 @@ impl BlockSize {
             self.size = possible.min(self.before);
             *self = Self { size: self.size, since: now, sealed: 0, before: possible, most: self.most };
         }
-        whole_segments(self.size, segment) - (MAX_BLOCK - MAX_PLAIN)
+        whole_segments(self.size, segment) - (MAX_BLOCK - MAX_PLAINTEXT)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
         let mut size = BlockSize::new(MAX_BLOCK);
         let periods = (1..).zip(rates);
         periods
-            .map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4, 0) + MAX_BLOCK - MAX_PLAIN)
+            .map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4, 0) + MAX_BLOCK - MAX_PLAINTEXT)
             .collect()
     }
 
@@ -96,7 +96,7 @@ mod tests {
     fn windows_bound_a_block() {
         let mut size = BlockSize::new(LARGE);
         let taken = |i: u32| size.next(PERIOD * i, 1 << 30, 0);
-        assert_eq!((1..4).map(taken).last(), Some(LARGE - (MAX_BLOCK - MAX_PLAIN)));
+        assert_eq!((1..4).map(taken).last(), Some(LARGE - (MAX_BLOCK - MAX_PLAINTEXT)));
     }
 
     #[test]

@@ -21,15 +21,15 @@ const PIECE: usize = 4096;
 /// than it saves on the line.
 const WORTH: usize = 64;
 
-/// A part of the plain stream, in recycled memory.
+/// A part of the uncompressed stream, in recycled memory.
 #[derive(Default)]
-pub(super) struct Plain {
+pub(super) struct Uncompressed {
     pub(super) bytes: Bytes,
     /// The number of bytes used.
     pub(super) length: usize,
 }
 
-impl Plain {
+impl Uncompressed {
     pub(super) fn used(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -37,7 +37,7 @@ impl Plain {
 
 /// A chunk as it is stored.
 pub(super) enum Stored {
-    Plain(Arc<Plain>),
+    Uncompressed(Arc<Uncompressed>),
     /// Compressed, with the original length.
     Packed(Bytes, usize),
 }
@@ -45,21 +45,21 @@ pub(super) enum Stored {
 impl Stored {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Plain(_) => Kind::Plain,
+            Self::Uncompressed(_) => Kind::Uncompressed,
             Self::Packed(..) => Kind::Zstd,
         }
     }
 
-    pub(super) fn plain_length(&self) -> usize {
+    pub(super) fn uncompressed_length(&self) -> usize {
         match self {
-            Self::Plain(plain) => plain.length,
+            Self::Uncompressed(uncompressed) => uncompressed.length,
             Self::Packed(_, length) => *length,
         }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Plain(plain) => plain.used(),
+            Self::Uncompressed(uncompressed) => uncompressed.used(),
             Self::Packed(bytes, _) => bytes,
         }
     }
@@ -94,7 +94,7 @@ impl Effort {
 
 /// A chunk to compress, and the channel for the result.
 pub(super) struct Job {
-    pub(super) plain: Arc<Plain>,
+    pub(super) uncompressed: Arc<Uncompressed>,
     pub(super) reply: SyncSender<io::Result<Stored>>,
 }
 
@@ -103,11 +103,14 @@ pub(super) fn compress_all(queue: &Mutex<Receiver<Job>>, effort: &Effort, pool: 
     let mut compressor = Compressor { zstd: None, level: NONE, sample: Vec::new() };
     loop {
         let Ok(job) = queue.lock().map(|queue| queue.recv()) else { return };
-        let Ok(Job { plain, reply }) = job else { return };
+        let Ok(Job { uncompressed, reply }) = job else { return };
         let start = Instant::now();
         let level = effort.level.load(Ordering::Relaxed);
-        let stored =
-            if level == NONE { Ok(Stored::Plain(plain)) } else { compressor.chunk(level, plain, pool) };
+        let stored = if level == NONE {
+            Ok(Stored::Uncompressed(uncompressed))
+        } else {
+            compressor.chunk(level, uncompressed, pool)
+        };
         let worked = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         effort.worked.fetch_add(worked, Ordering::Relaxed);
         // A failed send means that the sealer has ended; the cutter will notice, too.
@@ -122,30 +125,30 @@ struct Compressor {
 }
 
 impl Compressor {
-    fn chunk(&mut self, level: i32, plain: Arc<Plain>, pool: &Pool) -> io::Result<Stored> {
+    fn chunk(&mut self, level: i32, uncompressed: Arc<Uncompressed>, pool: &Pool) -> io::Result<Stored> {
         // Where the line leaves time for a higher level, the whole chunk is tried.
-        if level <= FIRST && self.is_random(plain.used())? {
-            return Ok(Stored::Plain(plain));
+        if level <= FIRST && self.is_random(uncompressed.used())? {
+            return Ok(Stored::Uncompressed(uncompressed));
         }
         let mut packed = pool.empty(zstd::compress_bound(MAX_CHUNK));
-        self.at(level)?.compress_to_buffer(plain.used(), packed.vec())?;
-        if packed.len() + plain.length / WORTH < plain.length {
-            Ok(Stored::Packed(packed, plain.length))
+        self.at(level)?.compress_to_buffer(uncompressed.used(), packed.vec())?;
+        if packed.len() + uncompressed.length / WORTH < uncompressed.length {
+            Ok(Stored::Packed(packed, uncompressed.length))
         } else {
-            Ok(Stored::Plain(plain))
+            Ok(Stored::Uncompressed(uncompressed))
         }
     }
 
     /// Whether a sample shows that the bytes are incompressible.
-    fn is_random(&mut self, plain: &[u8]) -> io::Result<bool> {
-        let count = plain.len() / SAMPLED / PIECE;
+    fn is_random(&mut self, uncompressed: &[u8]) -> io::Result<bool> {
+        let count = uncompressed.len() / SAMPLED / PIECE;
         if count < 2 {
             return Ok(false);
         }
         let mut sample = std::mem::take(&mut self.sample);
         sample.clear();
-        for start in (0..count).map(|i| plain.len() / count * i) {
-            sample.extend_from_slice(&plain[start..start + PIECE]);
+        for start in (0..count).map(|i| uncompressed.len() / count * i) {
+            sample.extend_from_slice(&uncompressed[start..start + PIECE]);
         }
         let packed = self.at(FIRST)?.compress(&sample);
         self.sample = sample;
@@ -186,8 +189,8 @@ mod tests {
     fn stored(level: i32, bytes: Vec<u8>) -> Stored {
         let mut compressor = Compressor { zstd: None, level: NONE, sample: Vec::new() };
         let length = bytes.len();
-        let plain = Arc::new(Plain { bytes: bytes.into(), length });
-        compressor.chunk(level, plain, &Pool::default()).unwrap()
+        let uncompressed = Arc::new(Uncompressed { bytes: bytes.into(), length });
+        compressor.chunk(level, uncompressed, &Pool::default()).unwrap()
     }
 
     #[test]
@@ -195,8 +198,10 @@ mod tests {
         for level in [-7, 1, 9] {
             let bytes = random(MAX_CHUNK);
             let place = bytes.as_ptr();
-            let Stored::Plain(plain) = stored(level, bytes) else { panic!("it has been compressed") };
-            assert_eq!(plain.used().as_ptr(), place);
+            let Stored::Uncompressed(uncompressed) = stored(level, bytes) else {
+                panic!("it has been compressed")
+            };
+            assert_eq!(uncompressed.used().as_ptr(), place);
         }
     }
 

@@ -35,7 +35,7 @@ impl Piece {
 impl Content {
     /// Adds a chunk and updates the hash of all content, which is emitted at the end of each segment.
     pub(super) fn push(&mut self, chunk: Stored, mut segment: impl FnMut(Root)) {
-        let header = header(chunk.kind(), chunk.plain_length(), chunk.bytes().len());
+        let header = header(chunk.kind(), chunk.uncompressed_length(), chunk.bytes().len());
         for piece in [Piece::Header(header), Piece::Chunk(chunk)] {
             self.roots.update(piece.bytes(), &mut segment);
             self.length += piece.bytes().len();
@@ -86,7 +86,7 @@ mod tests {
 
     use ka::seal::chunk::{Chunk, Kind};
 
-    use super::super::compress::Plain;
+    use super::super::compress::Uncompressed;
     use super::*;
 
     #[test]
@@ -96,13 +96,13 @@ mod tests {
             let mut roots = Roots::default();
             for length in [1, 0, 300, 7, 1000] {
                 let bytes = vec![b'0' + u8::try_from(length % 10).unwrap(); length];
-                let kind = if length == 300 { Kind::Zstd } else { Kind::Plain };
-                Chunk { kind, plain_length: length, bytes: bytes.clone() }.append_to(&mut expected);
+                let kind = if length == 300 { Kind::Zstd } else { Kind::Uncompressed };
+                Chunk { kind, uncompressed_length: length, bytes: bytes.clone() }.append_to(&mut expected);
                 let bytes = bytes.into();
                 content.push(
                     match kind {
                         Kind::Zstd => Stored::Packed(bytes, length),
-                        Kind::Plain => Stored::Plain(Arc::new(Plain { bytes, length })),
+                        Kind::Uncompressed => Stored::Uncompressed(Arc::new(Uncompressed { bytes, length })),
                     },
                     |_| (),
                 );

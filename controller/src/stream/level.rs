@@ -4,8 +4,8 @@
 //! There are two regimes. If the compressors have spare time, a higher level is always better, and the
 //! measured costs of the levels say which one still fits. If they are busy, the cost of a level alongside
 //! everything else that this machine and the nodes do cannot be predicted. Then another level is tried for a
-//! moment, and the result is how many plain bytes per second the last node verified in that time. [`Level`]
-//! has no clock of its own.
+//! moment, and the result is how many uncompressed bytes per second the last node verified in that time.
+//! [`Level`] has no clock of its own.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(super) struct Level {
     rate: Option<f64>,
     /// A level that was too slow, and the number of periods for which this still holds.
     too_slow: Option<(i32, u32)>,
-    /// The compressor time per plain byte at level 1, in seconds, if known.
+    /// The compressor time per uncompressed byte at level 1, in seconds, if known.
     work: Option<f64>,
     trial: Option<Trial>,
     /// The number of periods until the next trial, and the number after the next trial that brings no gain.
@@ -83,7 +83,7 @@ pub(super) struct Level {
 /// A level on trial.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// The previous level, and the rate at which the chain took plain bytes with it, per second.
+    /// The previous level, and the rate at which the chain took uncompressed bytes with it, per second.
     before: i32,
     achieved: f64,
     /// The offset up to which the stream was sealed before the trial: later bytes show the new level.
@@ -97,20 +97,20 @@ pub(super) struct Seen {
     pub(super) sealed: u64,
     /// The number of those that all members have.
     pub(super) taken: u64,
-    /// The plain bytes that the two correspond to.
-    pub(super) plain_sealed: u64,
-    pub(super) plain_taken: u64,
+    /// The uncompressed bytes that the two correspond to.
+    pub(super) uncompressed_sealed: u64,
+    pub(super) uncompressed_taken: u64,
     /// How long a compressor worked, on average over all of them.
     pub(super) worked: Duration,
     /// How long the sealer held a block that the chain did not accept.
     pub(super) blocked: Duration,
-    /// The number of plain bytes in chunks that became smaller.
+    /// The number of uncompressed bytes in chunks that became smaller.
     pub(super) shrunk: u64,
 }
 
 /// The work done in one period.
 struct Period {
-    /// The chain's rate in sealed and in plain bytes per second.
+    /// The chain's rate in sealed and in uncompressed bytes per second.
     rate: f64,
     achieved: f64,
     /// The share of the compressors' time that the chain's rate needs, and the share that they worked.
@@ -162,17 +162,18 @@ impl Level {
         // Acks arrive in bursts.
         let rate = self.rate.map_or(rate, |before| (before + rate) / 2.0);
         self.rate = Some(rate);
-        let (sealed, plain) = (since(seen.sealed, then.sealed), since(seen.plain_sealed, then.plain_sealed));
+        let (sealed, uncompressed) =
+            (since(seen.sealed, then.sealed), since(seen.uncompressed_sealed, then.uncompressed_sealed));
         let worked = seen.worked.saturating_sub(then.worked).as_secs_f64();
-        let random = self.level != NONE && 2.0 * since(seen.shrunk, then.shrunk) < plain;
-        if let Some(cost) = cost(self.level).filter(|_| plain > 0.0 && !random) {
-            self.work = Some(worked / plain / cost);
+        let random = self.level != NONE && 2.0 * since(seen.shrunk, then.shrunk) < uncompressed;
+        if let Some(cost) = cost(self.level).filter(|_| uncompressed > 0.0 && !random) {
+            self.work = Some(worked / uncompressed / cost);
         }
         let waiting = since(seen.sealed, seen.taken);
         let blocked = seen.blocked.saturating_sub(then.blocked).as_secs_f64();
         Period {
             rate,
-            achieved: since(seen.plain_taken, then.plain_taken) / span,
+            achieved: since(seen.uncompressed_taken, then.uncompressed_taken) / span,
             needed: if sealed > 0.0 { rate * worked / sealed } else { 0.0 },
             busy: worked / span,
             narrow: waiting > AHEAD * rate || blocked > BLOCKED * span,
@@ -289,14 +290,14 @@ fn float(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Compressors that take `speed` MB of plain bytes per second at level 1, before a chain that takes at
-    /// most `line` MB of sealed bytes and `most` MB of plain bytes per second.
+    /// Compressors that take `speed` MB of uncompressed bytes per second at level 1, before a chain that
+    /// takes at most `line` MB of sealed bytes and `most` MB of uncompressed bytes per second.
     struct Setting {
         level: Level,
         chosen: i32,
         now: u64,
         seen: Seen,
-        /// The sealed amounts, each with its number of plain bytes.
+        /// The sealed amounts, each with its number of uncompressed bytes.
         row: Vec<(f64, f64)>,
         ratio: fn(i32) -> f64,
     }
@@ -336,30 +337,34 @@ mod tests {
                     let could = cost(self.chosen).map_or(f64::INFINITY, |cost| speed * MB / cost);
                     let room = (4e6 - float(self.seen.sealed - self.seen.taken)).max(0.0) + line * MB;
                     let could_read = could.min(3000.0 * MB);
-                    let plain = could_read.min(room * ratio);
-                    self.seen.blocked += Duration::from_millis(10).mul_f64(1.0 - plain / could_read);
-                    self.row.push((plain / ratio, plain));
+                    let uncompressed = could_read.min(room * ratio);
+                    self.seen.blocked += Duration::from_millis(10).mul_f64(1.0 - uncompressed / could_read);
+                    self.row.push((uncompressed / ratio, uncompressed));
                     let (mut sealed, mut took) = (line * MB, most * MB);
-                    let (mut taken, mut plain_taken) = (0.0, 0.0);
+                    let (mut taken, mut uncompressed_taken) = (0.0, 0.0);
                     while let Some((packed, whole)) =
                         self.row.first_mut().filter(|_| sealed > 1.0 && took > 1.0)
                     {
                         let share = (sealed / *packed).min(took / *whole).min(1.0);
-                        let (now, now_plain) = (*packed * share, *whole * share);
-                        (sealed, took, taken, plain_taken) =
-                            (sealed - now, took - now_plain, taken + now, plain_taken + now_plain);
-                        (*packed, *whole) = (*packed - now, *whole - now_plain);
+                        let (now, now_uncompressed) = (*packed * share, *whole * share);
+                        (sealed, took, taken, uncompressed_taken) = (
+                            sealed - now,
+                            took - now_uncompressed,
+                            taken + now,
+                            uncompressed_taken + now_uncompressed,
+                        );
+                        (*packed, *whole) = (*packed - now, *whole - now_uncompressed);
                         if *packed < 1.0 {
                             self.row.remove(0);
                         }
                     }
-                    self.seen.sealed += bytes(plain / ratio);
-                    self.seen.plain_sealed += bytes(plain);
+                    self.seen.sealed += bytes(uncompressed / ratio);
+                    self.seen.uncompressed_sealed += bytes(uncompressed);
                     self.seen.taken = (self.seen.taken + bytes(taken)).min(self.seen.sealed);
-                    self.seen.plain_taken += bytes(plain_taken);
-                    let worked = if could.is_finite() { plain / could } else { 0.0 };
+                    self.seen.uncompressed_taken += bytes(uncompressed_taken);
+                    let worked = if could.is_finite() { uncompressed / could } else { 0.0 };
                     self.seen.worked += Duration::from_millis(10).mul_f64(worked);
-                    self.seen.shrunk += if ratio > 1.02 { bytes(plain) } else { 0 };
+                    self.seen.shrunk += if ratio > 1.02 { bytes(uncompressed) } else { 0 };
                     self.now += 10;
                     self.chosen = self.level.next(Duration::from_millis(self.now), self.seen);
                     self.chosen
@@ -368,14 +373,15 @@ mod tests {
         }
     }
 
-    /// The chain's rate with this level alone and with the chosen levels, in MB of plain bytes per second.
+    /// The chain's rate with this level alone and with the chosen levels, in MB of uncompressed bytes per
+    /// second.
     fn achieved(first: i32, fixed: Option<i32>, speed: f64, line: f64, most: f64) -> u64 {
         let mut setting = Setting::new(fixed.unwrap_or(first), tree);
         for _ in 0..300 {
             setting.steps(1, speed, line, most);
             setting.chosen = fixed.unwrap_or(setting.chosen);
         }
-        setting.seen.plain_taken / 1_000_000
+        setting.seen.uncompressed_taken / 1_000_000
     }
 
     #[test]
@@ -436,7 +442,7 @@ mod tests {
     #[test]
     fn before_the_chain_takes_anything_nothing_is_known() {
         let mut level = Level::new(FIRST);
-        let seen = Seen { sealed: 1 << 24, plain_sealed: 1 << 25, shrunk: 1 << 25, ..Seen::default() };
+        let seen = Seen { sealed: 1 << 24, uncompressed_sealed: 1 << 25, shrunk: 1 << 25, ..Seen::default() };
         assert_eq!(level.next(Duration::from_secs(9), seen), FIRST);
     }
 }

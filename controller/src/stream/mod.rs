@@ -24,19 +24,19 @@ use ka::wire::control::StreamStart;
 use ka_net::relay::{Command, Feed, Handle, Notice, QUEUE, Relay, RelayProgress};
 use mio::Waker;
 
-use ka_net::listen::DataPlace;
+use ka_net::listen::DataEndpoint;
 use produce::{Account, Chain};
 use source::Source;
 
 /// Notifies the hub, from any thread.
 #[derive(Clone)]
-pub(crate) struct Bell {
+pub(crate) struct StreamNotifier {
     pub(crate) notices: Sender<(StreamId, StreamNotice)>,
     pub(crate) waker: Arc<Waker>,
 }
 
-impl Bell {
-    fn ring(&self, stream: StreamId, notice: StreamNotice) {
+impl StreamNotifier {
+    fn notify(&self, stream: StreamId, notice: StreamNotice) {
         if self.notices.send((stream, notice)).is_ok()
             && let Err(error) = self.waker.wake()
         {
@@ -75,7 +75,7 @@ pub(crate) struct Stream {
 /// The chain as the golden node's relay sees it.
 struct RelayChain {
     id: StreamId,
-    bell: Bell,
+    notifier: StreamNotifier,
     relay: Handle,
     progress: Arc<RelayProgress>,
     /// The largest block.
@@ -92,7 +92,7 @@ impl Chain for RelayChain {
     }
 
     fn prove(&self, root: Root) {
-        self.bell.ring(self.id, StreamNotice::Root(root));
+        self.notifier.notify(self.id, StreamNotice::Root(root));
     }
 
     fn segment(&self) -> usize {
@@ -109,14 +109,14 @@ pub(crate) struct Setup<'a> {
     pub(crate) source: Arc<dyn Source>,
     /// The golden node's address, as the first node reaches it.
     pub(crate) golden: IpAddr,
-    pub(crate) data: &'a DataPlace,
+    pub(crate) data: &'a DataEndpoint,
     pub(crate) window: u64,
     pub(crate) dead_after: Duration,
 }
 
 impl Stream {
     /// Starts the relay and the producer, under a new key.
-    pub(crate) fn start(setup: &Setup<'_>, bell: &Bell) -> Result<(Self, Started), StartError> {
+    pub(crate) fn start(setup: &Setup<'_>, notifier: &StreamNotifier) -> Result<(Self, Started), StartError> {
         let key = StreamKey::generate(Cipher::preferred())?;
         let links = LinkKeys::generate()?;
         let id = key.stream;
@@ -124,13 +124,13 @@ impl Stream {
         let golden = SocketAddr::new(setup.golden, listener.local_addr()?.port());
 
         let (blocks, from_producer) = sync_channel(QUEUE);
-        let for_relay = bell.clone();
+        let for_relay = notifier.clone();
         let relay = Relay::start(
             Member::golden(&key, setup.window, setup.dead_after),
             listener,
             Feed::Golden(from_producer),
             move |notice| {
-                for_relay.ring(
+                for_relay.notify(
                     id,
                     match notice {
                         Notice::Complaint(report) => StreamNotice::Complaint(report),
@@ -142,10 +142,10 @@ impl Stream {
         )?;
         let account = Arc::<Account>::default();
         let (source, sealing_key, read) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&account));
-        let for_producer = bell.clone();
+        let for_producer = notifier.clone();
         let chain = RelayChain {
             id,
-            bell: bell.clone(),
+            notifier: notifier.clone(),
             relay: relay.handle().clone(),
             progress: Arc::clone(relay.progress()),
             largest: max_block(setup.window),
@@ -157,7 +157,7 @@ impl Stream {
                 Ok(proof) => StreamNotice::Produced(proof),
                 Err(error) => StreamNotice::SourceFailed(error.to_string()),
             };
-            for_producer.ring(id, notice);
+            for_producer.notify(id, notice);
         })?;
         let progress = Arc::clone(relay.progress());
         let source = Arc::clone(&setup.source);
@@ -173,9 +173,9 @@ impl Stream {
     /// The golden node's progress.
     pub(crate) fn golden(&self) -> Golden {
         Golden {
-            standing: self.progress.standing(),
+            sample: self.progress.sample(),
             tail: Offset(self.progress.tail.load(Ordering::Relaxed)),
-            plain: self.account.plain.load(Ordering::Relaxed),
+            uncompressed: self.account.uncompressed.load(Ordering::Relaxed),
             notes: self.account.notes(),
         }
     }

@@ -20,7 +20,7 @@ use ka::seal::{Block, Pool, SealError, Sealer, StreamKey, Total, max_block};
 use ka::sha256::Sha256;
 
 use crate::stream::block_size::BlockSize;
-use crate::stream::compress::{Effort, Job, Plain, Stored, compress_all};
+use crate::stream::compress::{Effort, Job, Stored, Uncompressed, compress_all};
 use crate::stream::content::Content;
 use crate::stream::level::{self, Level, Seen};
 use crate::stream::settings::{Choice, Settings};
@@ -54,7 +54,7 @@ pub enum ProduceError {
 #[derive(Debug, Default)]
 pub struct Account {
     /// The number of bytes.
-    pub plain: AtomicU64,
+    pub uncompressed: AtomicU64,
     /// The notes about them, available before the final block is handed over.
     notes: Mutex<Tally>,
 }
@@ -119,9 +119,9 @@ pub fn produce(
     let (jobs, queue) = sync_channel::<Job>(workers * AHEAD);
     let queue = Mutex::new(queue);
     let (ordered, replies) = sync_channel(workers * AHEAD);
-    let (hashed, to_hash) = sync_channel::<Arc<Plain>>(workers * AHEAD);
+    let (hashed, to_hash) = sync_channel::<Arc<Uncompressed>>(workers * AHEAD);
     let most = (workers * AHEAD + workers + 2) * MAX_CHUNK;
-    let (plain, packed) = (Pool::keeping(most), Pool::keeping(most));
+    let (uncompressed, packed) = (Pool::keeping(most), Pool::keeping(most));
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| compress_all(&queue, effort, &packed));
@@ -130,8 +130,16 @@ pub fn produce(
         let mut sealing = Sealing::new(Sealer::new(key), blocks, chain, effort, settings);
         let sealer = scope.spawn(move || sealing.all(replies).map(|()| sealing));
         let hashed = settings.check_sum.then_some(hashed);
-        let mut cutter =
-            Cutter { chunk: Plain::default(), room: 0, pool: plain, jobs, ordered, hashed, account, effort };
+        let mut cutter = Cutter {
+            chunk: Uncompressed::default(),
+            room: 0,
+            pool: uncompressed,
+            jobs,
+            ordered,
+            hashed,
+            account,
+            effort,
+        };
         let read = source.write(&mut cutter).and_then(|notes| {
             cutter.hand_over().map_err(SourceError::Stream)?;
             Ok(notes)
@@ -147,21 +155,21 @@ pub fn produce(
             (Ok(notes), sealed) => {
                 let sha256 = sum.transpose()?;
                 *account.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
-                sealed?.finish(account.plain.load(Ordering::Relaxed), sha256)
+                sealed?.finish(account.uncompressed.load(Ordering::Relaxed), sha256)
             }
         }
     })
 }
 
-/// Receives the plain stream and cuts it into chunks.
+/// Receives the uncompressed stream and cuts it into chunks.
 struct Cutter<'a> {
-    chunk: Plain,
+    chunk: Uncompressed,
     /// The size of the current chunk in bytes; 0 if there is none.
     room: usize,
     pool: Pool,
     jobs: SyncSender<Job>,
     ordered: SyncSender<Receiver<io::Result<Stored>>>,
-    hashed: Option<SyncSender<Arc<Plain>>>,
+    hashed: Option<SyncSender<Arc<Uncompressed>>>,
     account: &'a Account,
     effort: &'a Effort,
 }
@@ -172,15 +180,15 @@ impl Cutter<'_> {
             return Ok(());
         }
         self.room = 0;
-        let plain = Arc::new(std::mem::take(&mut self.chunk));
-        self.account.plain.fetch_add(plain.length as u64, Ordering::Relaxed);
+        let uncompressed = Arc::new(std::mem::take(&mut self.chunk));
+        self.account.uncompressed.fetch_add(uncompressed.length as u64, Ordering::Relaxed);
         let (reply, replied) = sync_channel(1);
         let gone = |()| io::Error::from(io::ErrorKind::BrokenPipe);
         self.ordered.send(replied).map_err(|_| gone(()))?;
         if let Some(hashed) = &self.hashed {
-            hashed.send(Arc::clone(&plain)).map_err(|_| gone(()))?;
+            hashed.send(Arc::clone(&uncompressed)).map_err(|_| gone(()))?;
         }
-        self.jobs.send(Job { plain, reply }).map_err(|_| gone(()))
+        self.jobs.send(Job { uncompressed, reply }).map_err(|_| gone(()))
     }
 }
 
@@ -188,7 +196,7 @@ impl Output for Cutter<'_> {
     fn room(&mut self) -> &mut [u8] {
         if self.room == 0 {
             self.room = if self.effort.raw.load(Ordering::Relaxed) { RAW_CHUNK } else { MAX_CHUNK };
-            self.chunk = Plain { bytes: self.pool.take(MAX_CHUNK), length: 0 };
+            self.chunk = Uncompressed { bytes: self.pool.take(MAX_CHUNK), length: 0 };
         }
         &mut self.chunk.bytes.vec()[self.chunk.length..self.room]
     }
@@ -213,7 +221,7 @@ impl Write for Cutter<'_> {
     }
 }
 
-fn hash_all(chunks: Receiver<Arc<Plain>>) -> [u8; 32] {
+fn hash_all(chunks: Receiver<Arc<Uncompressed>>) -> [u8; 32] {
     let mut hash = Sha256::new();
     while let Ok(chunk) = chunks.recv() {
         hash.update(chunk.used());
@@ -264,9 +272,9 @@ impl<'a> Sealing<'a> {
         let mut sealed = 0;
         while let Ok(chunk) = chunks.recv() {
             let chunk = chunk.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
-            let (plain, shrunk) = (chunk.plain_length() as u64, chunk.kind() == Kind::Zstd);
-            self.seen.plain_sealed += plain;
-            self.seen.shrunk += if shrunk { plain } else { 0 };
+            let (uncompressed, shrunk) = (chunk.uncompressed_length() as u64, chunk.kind() == Kind::Zstd);
+            self.seen.uncompressed_sealed += uncompressed;
+            self.seen.shrunk += if shrunk { uncompressed } else { 0 };
             self.effort.raw.store(!shrunk, Ordering::Relaxed);
             self.content.push(chunk, |root| self.chain.prove(root));
             let most = self.size.next(self.start.elapsed(), sealed, self.chain.segment());
@@ -304,8 +312,8 @@ impl<'a> Sealing<'a> {
     /// Measures the chain's progress, and chooses the level.
     fn follow(&mut self) {
         if let (Some(level), Some(taken)) = (&mut self.level, self.chain.taken()) {
-            self.marks.set(self.seen.sealed, self.seen.plain_sealed);
-            (self.seen.taken, self.seen.plain_taken) = (taken, self.marks.plain(taken));
+            self.marks.set(self.seen.sealed, self.seen.uncompressed_sealed);
+            (self.seen.taken, self.seen.uncompressed_taken) = (taken, self.marks.uncompressed(taken));
             self.seen.worked = self.effort.worked();
             self.effort.level.store(level.next(self.start.elapsed(), self.seen), Ordering::Relaxed);
         }
@@ -322,8 +330,8 @@ impl<'a> Sealing<'a> {
     }
 }
 
-/// Maps offsets in the sealed stream to offsets in the plain stream, for the part that the chain does not
-/// have yet.
+/// Maps offsets in the sealed stream to offsets in the uncompressed stream, for the part that the chain does
+/// not have yet.
 #[derive(Default)]
 struct Marks {
     ahead: VecDeque<(u64, u64)>,
@@ -331,21 +339,21 @@ struct Marks {
 }
 
 impl Marks {
-    fn set(&mut self, sealed: u64, plain: u64) {
-        self.ahead.push_back((sealed, plain));
+    fn set(&mut self, sealed: u64, uncompressed: u64) {
+        self.ahead.push_back((sealed, uncompressed));
     }
 
-    /// The approximate number of plain bytes in the first `sealed` bytes.
-    fn plain(&mut self, sealed: u64) -> u64 {
+    /// The approximate number of uncompressed bytes in the first `sealed` bytes.
+    fn uncompressed(&mut self, sealed: u64) -> u64 {
         while let Some(mark) = self.ahead.front().copied().filter(|mark| mark.0 <= sealed) {
             self.last = mark;
             self.ahead.pop_front();
         }
-        let (start, plain) = self.last;
-        let Some((end, plain_end)) = self.ahead.front() else { return plain };
+        let (start, uncompressed) = self.last;
+        let Some((end, uncompressed_end)) = self.ahead.front() else { return uncompressed };
         let (here, all) = (sealed.saturating_sub(start), (end - start).max(1));
-        plain
-            + u64::try_from(u128::from(plain_end - plain) * u128::from(here) / u128::from(all))
+        uncompressed
+            + u64::try_from(u128::from(uncompressed_end - uncompressed) * u128::from(here) / u128::from(all))
                 .unwrap_or_default()
     }
 }
@@ -398,7 +406,7 @@ mod tests {
                 let account = Account::default();
                 let to = to;
                 produce(&source, &key, &to, &|| (), (&account, Settings::default())).unwrap();
-                assert_eq!(account.plain.load(Ordering::Relaxed), (source.count * PIECE) as u64);
+                assert_eq!(account.uncompressed.load(Ordering::Relaxed), (source.count * PIECE) as u64);
             });
             for (block, _) in blocks {
                 seen.insert(block.bytes().as_ptr().addr());
@@ -420,15 +428,15 @@ mod tests {
     }
 
     #[test]
-    fn places_of_the_sealed_stream_are_places_of_the_plain_one() {
+    fn places_of_the_sealed_stream_are_places_of_the_uncompressed_one() {
         let mut marks = Marks::default();
         [(100, 1000), (200, 1000), (300, 4000)]
             .into_iter()
-            .for_each(|(sealed, plain)| marks.set(sealed, plain));
-        for (sealed, plain) in
+            .for_each(|(sealed, uncompressed)| marks.set(sealed, uncompressed));
+        for (sealed, uncompressed) in
             [(0, 0), (50, 500), (100, 1000), (150, 1000), (250, 2500), (300, 4000), (300, 4000)]
         {
-            assert_eq!(marks.plain(sealed), plain, "{sealed}");
+            assert_eq!(marks.uncompressed(sealed), uncompressed, "{sealed}");
         }
     }
 }

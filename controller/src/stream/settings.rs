@@ -5,7 +5,7 @@
 pub struct Settings {
     /// The level of compression.
     pub level: Choice,
-    /// The plain stream's SHA-256 is computed, for receivers that compare it.
+    /// The uncompressed stream's SHA-256 is computed, for receivers that compare it.
     pub check_sum: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::golden::view::{View, ViewError};
 
 /// A stream's source, which can be read once per attempt.
 pub trait Source: Send + Sync {
-    /// Writes the whole plain stream to `out`; returns the notes about it.
+    /// Writes the whole uncompressed stream to `out`; returns the notes about it.
     ///
     /// # Errors
     /// [`SourceError`] if the source cannot be read to its end, or `out` accepts no more.

@@ -40,11 +40,11 @@ struct DryRun<'a> {
     dry_run: bool,
     /// Every machine would be erased.
     ok: bool,
-    nodes: Vec<Node<'a>>,
+    nodes: Vec<NodeRow<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Node<'a> {
+struct NodeRow<'a> {
     mac: String,
     address: String,
     hostname: &'a str,
@@ -62,7 +62,7 @@ struct Node<'a> {
 /// The output's error.
 pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]) -> io::Result<()> {
     let ok = machines.iter().all(|(_, report)| report.is_accepted());
-    let nodes = machines.iter().map(|(arrival, report)| Node {
+    let nodes = machines.iter().map(|(arrival, report)| NodeRow {
         mac: arrival.mac.to_string(),
         address: arrival.address.to_string(),
         hostname: &arrival.inventory.hostname,

@@ -128,7 +128,7 @@ fn detail(out: &mut impl Write, record: &Record, now: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machines::record::{DiskRecord, Outcome};
+    use crate::machines::record::{DiskRecord, RunOutcome};
     use ka::mac::Mac;
 
     fn record() -> Record {
@@ -148,7 +148,7 @@ mod tests {
             last_run: Some(LastRun {
                 run: "lab".into(),
                 at: 940,
-                outcome: Outcome::Failed,
+                outcome: RunOutcome::Failed,
                 step: Some("receive".into()),
                 reason: Some("no\nspace".into()),
             }),

@@ -1,7 +1,7 @@
 //! Shows waiting machines and the contents of their disks.
 
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
-use ka::plan::report::{DiskReport, Outcome, Report};
+use ka::plan::report::{DiskAction, DiskReport, Report};
 use ka::shown::{self, Field, Page};
 
 use ka::keys;
@@ -43,7 +43,7 @@ pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
     page.line(format_args!("{}", headline(arrival, code)));
     let is_erased = |disk: &&Disk| {
         let is_this = |of: &&DiskReport| of.disk.as_ref().is_some_and(|d| d.name == disk.name);
-        report.disks.iter().find(is_this).is_some_and(|of| matches!(of.outcome, Outcome::Erase(_)))
+        report.disks.iter().find(is_this).is_some_and(|of| matches!(of.outcome, DiskAction::Erase(_)))
     };
     let (erased, others): (Vec<_>, Vec<_>) = arrival.inventory.disks.iter().partition(is_erased);
     erased.iter().for_each(|disk| describe_disk(&mut page, disk, true));

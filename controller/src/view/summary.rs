@@ -16,12 +16,16 @@ use crate::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunSt
 /// # Errors
 /// The output's error.
 pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
-    let Transfer { plain, wire, sending, draining, rounds } = *transfer;
+    let Transfer { uncompressed, wire, sending, draining, rounds } = *transfer;
     let complete = status.nodes.iter().filter(|n| n.is_whole()).count();
     writeln!(out, "run {}, session {}", Field(&status.name), Field(&status.session))?;
-    writeln!(out, "data sent      {} ({} on the wire)", units::bytes(plain), units::bytes(wire))?;
+    writeln!(out, "data sent      {} ({} on the wire)", units::bytes(uncompressed), units::bytes(wire))?;
     writeln!(out, "transfer time  {}", units::duration(sending))?;
-    writeln!(out, "throughput     {:.2} MB/s", units::megabytes_per_second(plain, sending + draining))?;
+    writeln!(
+        out,
+        "throughput     {:.2} MB/s",
+        units::megabytes_per_second(uncompressed, sending + draining)
+    )?;
     writeln!(out, "time to drain  {}", units::duration(draining))?;
     if rounds > 1 {
         writeln!(out, "rounds         {rounds}, the times and the wire's bytes are their sums")?;
@@ -84,13 +88,13 @@ struct Report<'a> {
     session: &'a str,
     /// Every node is complete, and has every entry.
     ok: bool,
-    /// Bytes of the plain stream.
+    /// Bytes of the uncompressed stream.
     data_bytes: u64,
     /// Bytes that left the golden node.
     wire_bytes: u64,
     transfer_seconds: f64,
     drain_seconds: f64,
-    /// The rate of the plain stream in 10^6 bytes per second, until the last node had everything.
+    /// The rate of the uncompressed stream in 10^6 bytes per second, until the last node had everything.
     throughput_mb_s: f64,
     /// The rounds that were held. Times and bytes on the wire are totals over all rounds.
     rounds: u32,
@@ -173,16 +177,16 @@ pub fn print_json(
     status: &RunStatus,
     transfer: &Transfer,
 ) -> io::Result<()> {
-    let Transfer { plain, wire, sending, draining, rounds } = *transfer;
+    let Transfer { uncompressed, wire, sending, draining, rounds } = *transfer;
     let report = Report {
         run: &status.name,
         session: &status.session,
         ok: served && status.is_whole(),
-        data_bytes: plain,
+        data_bytes: uncompressed,
         wire_bytes: wire,
         transfer_seconds: seconds(sending),
         drain_seconds: seconds(draining),
-        throughput_mb_s: units::megabytes_per_second(plain, sending + draining),
+        throughput_mb_s: units::megabytes_per_second(uncompressed, sending + draining),
         rounds,
         limits: status.limits.iter().map(report_limit).collect(),
         notes: report_notes(&status.notes),
@@ -314,7 +318,7 @@ mod tests {
             nodes,
         };
         let transfer = Transfer {
-            plain: 792_000_000,
+            uncompressed: 792_000_000,
             wire: 264_000_000,
             sending: Duration::from_millis(65_900),
             draining: Duration::from_millis(4_000),

@@ -22,7 +22,7 @@ use ka::mac::Mac;
 use ka::plan::report::Report;
 use ka::session::names::Names;
 use ka::session::plans::{FirstBoots, Plans};
-use ka::session::{Admission, Arrival, Gate, SessionSpec, Target};
+use ka::session::{Admission, AdmissionPolicy, Arrival, SessionSpec, Target};
 use ka::wire::session_names;
 use ka_host::guarded;
 
@@ -38,7 +38,7 @@ use crate::golden::cards;
 use crate::golden::hooks::{HookError, Hooks, Reading};
 use crate::golden::plan::{self, Planned};
 use crate::hub::entry::Entry;
-use crate::hub::{Hub, Place, SessionSetup, Snapshot};
+use crate::hub::{Hub, HubSetup, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::lists::time_of_day::Moment;
 use crate::machines::record;
@@ -236,12 +236,12 @@ impl<'a> Run<'a> {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let mut place = place(name, &request.stream, config);
+        let mut hub_setup = hub_setup(name, &request.stream, config);
         if let Some(recorded) = recorded {
-            place.control = recorded.header.port;
+            hub_setup.control = recorded.header.port;
         }
-        let responder = Responder::start(&keys.joins(), &place.side)?;
-        let booted = booted(request, config, &place)?;
+        let responder = Responder::start(&keys.joins(), &hub_setup.side)?;
+        let booted = booted(request, config, &hub_setup)?;
         let plans = Plans {
             names: request.names.clone(),
             cards: cards::cards()?,
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
         let join = keys.run.as_ref().map(JoinKey::to_text);
         let sessions = vec![stage2_session(request, config, &stage2, logs), system];
         config.directories.make_run()?;
-        let hub = Hub::start(&place, keys, sessions)?;
+        let hub = Hub::start(&hub_setup, keys, sessions)?;
         if let Some(recorded) = recorded {
             memory::same_port(recorded, hub.port)?;
         } else if let Some(home) = home {
@@ -417,7 +417,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
 
 /// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
 /// otherwise. Nodes that tag their frames arrive through another interface.
-fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
+fn hub_setup(run: &str, stream: &Streaming, config: &Config) -> HubSetup {
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
     let served = || Some(serving.as_ref().filter(|_| unsaid)?.interface.clone());
@@ -434,15 +434,19 @@ fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
         log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
     }
     let machines = Some((Store::of(&config.directories.state), run.to_owned()));
-    Place { entry, machines, ..Place::new(config, stream.listen, interface) }
+    HubSetup { entry, machines, ..HubSetup::new(config, stream.listen, interface) }
 }
 
 /// The listener for the nodes' first boots, if they are awaited.
-fn booted(request: &Request<'_>, config: &Config, place: &Place) -> anyhow::Result<Option<Arc<Booted>>> {
+fn booted(
+    request: &Request<'_>,
+    config: &Config,
+    hub_setup: &HubSetup,
+) -> anyhow::Result<Option<Arc<Booted>>> {
     if request.wait_booted.is_none() || request.dry_run {
         return Ok(None);
     }
-    let booted = Booted::start(&place.side, config.ports.booted).with_context(|| {
+    let booted = Booted::start(&hub_setup.side, config.ports.booted).with_context(|| {
         format!("cannot listen on port {} for the nodes' first boots", config.ports.booted)
     })?;
     log::info!("the nodes report their first boot on port {}", booted.port);
@@ -461,7 +465,7 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
         only: listed(&request.permission),
         rounds: 1,
         patience: request.stream.patience.unwrap_or(PATIENCE),
-        ..request.stream.session(name, request.wanted, Gate::Lasting(STAGE2_LINGER))
+        ..request.stream.session(name, request.wanted, AdmissionPolicy::Lasting(STAGE2_LINGER))
     };
     // A machine that waits for the tools has nothing to lose: it joins again. So this session has no journal.
     SessionSetup { spec, source, log, booted: None, journal: None, resume: None }
@@ -474,7 +478,7 @@ fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
         plans: Some(plans),
         delay: request.delay,
         patience: request.stream.patience.unwrap_or(PATIENCE),
-        ..request.stream.session(request.golden.run, request.wanted, Gate::Named)
+        ..request.stream.session(request.golden.run, request.wanted, AdmissionPolicy::Named)
     }
 }
 

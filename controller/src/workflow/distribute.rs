@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ka::session::{Gate, SessionSpec};
+use ka::session::{AdmissionPolicy, SessionSpec};
 
 use super::memory::{self, Memory};
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
 use crate::exit::FatalError;
-use crate::hub::{Hub, Place, SessionSetup, Snapshot};
+use crate::hub::{Hub, HubSetup, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::stream::source::Source;
 use crate::view::progress::ProgressView;
@@ -45,14 +45,17 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let Request { session, source, wanted, stream, recorded, .. } = request;
     let directory = request.keys.as_deref().unwrap_or(&config.directories.keys);
     let mut keys = keys::load(directory)?;
-    let mut place = Place::new(config, stream.listen, stream.interface.clone());
+    let mut hub_setup = HubSetup::new(config, stream.listen, stream.interface.clone());
     let spec = match recorded {
         Some(recorded) => {
             keys = memory::same_keys(recorded, keys, directory)?;
-            place.control = recorded.header.port;
+            hub_setup.control = recorded.header.port;
             recorded.header.session.clone()
         }
-        None => SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) },
+        None => SessionSpec {
+            timeout: stream.timeout,
+            ..stream.session(session, *wanted, AdmissionPolicy::First)
+        },
     };
     let mut header = memory::header(spec.clone(), &keys, None)?;
     let memory = match Memory::of(recorded.as_ref(), &config.directories, session) {
@@ -67,7 +70,7 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let source = stream.tuned(Arc::clone(source));
     let setup = SessionSetup { spec, source, log: None, booted: None, journal, resume };
     config.directories.make_run()?;
-    let hub = Hub::start(&place, keys, vec![setup])?;
+    let hub = Hub::start(&hub_setup, keys, vec![setup])?;
     match (recorded, home) {
         (Some(recorded), _) => memory::same_port(recorded, hub.port)?,
         (None, Some(home)) => {

@@ -198,7 +198,7 @@ fn confirmed(
 mod tests {
     use super::*;
     use ka::inventory::{Firmware, Inventory};
-    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
+    use ka::plan::{BootPlan, DiskPlan, FinalAction, FinishPlan, Loader, Plan, Storage};
     use std::sync::Arc;
 
     fn mac(last: u8) -> Mac {
@@ -217,7 +217,7 @@ mod tests {
             storage: Storage::of(disk, [(1, fs)]),
             boot: BootPlan::new(Loader::Grub, Firmware::Bios),
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         Target { plan, left_out: Vec::new(), other_firmware: None }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ka::chain::SlowLimits;
-use ka::session::order::Order;
-use ka::session::{Gate, SessionSpec};
+use ka::session::order::ChainOrder;
+use ka::session::{AdmissionPolicy, SessionSpec};
 use ka_net::listen::Listen;
 
 use crate::stream::settings::{Choice, Settings};
@@ -29,7 +29,7 @@ pub struct Streaming {
     /// The total number of rounds.
     pub rounds: u32,
     /// The chain's order.
-    pub order: Order,
+    pub order: ChainOrder,
     /// When a node counts as too slow.
     pub slow: SlowLimits,
     /// The golden node's window in bytes.
@@ -50,10 +50,10 @@ impl Streaming {
 
     /// A session without a plan for this many nodes, open to all nodes.
     #[must_use]
-    pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {
+    pub fn session(&self, name: &str, wanted: usize, admission: AdmissionPolicy) -> SessionSpec {
         SessionSpec {
             started: SystemTime::now(),
-            gate,
+            admission,
             window: self.window,
             dead_after: self.dead_after,
             patience: self.patience.unwrap_or_default(),

@@ -11,8 +11,8 @@ use crate::rtnetlink::Netlink;
 /// The loopback device's address.
 const NO_MAC: &str = "00:00:00:00:00:00";
 
-/// The machine's network cards, the one in use first. Interfaces without hardware (bridges, bonds, tunnels) are left
-/// out, except for the one in use.
+/// The machine's network cards, the one in use first. Interfaces without hardware (bridges, bonds, tunnels)
+/// are left out, except for the one in use.
 pub(super) fn cards(tree: &Tree, in_use: &str) -> Vec<Card> {
     let mut addresses = addresses().unwrap_or_else(|e| {
         log::warn!("addresses of the network cards: {e}");

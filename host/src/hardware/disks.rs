@@ -7,7 +7,7 @@ use ka::inventory::Disk;
 use ka::inventory::identity::{self, Backing, DiskIdentity};
 
 use super::identity::Identity;
-use super::{Tree, names, place, text};
+use super::{Tree, attachment, names, text};
 use crate::bus::{self, Attachment};
 use crate::sys::loops;
 use crate::usage::Users;
@@ -27,8 +27,8 @@ pub(super) fn all(tree: &Tree) -> Vec<Disk> {
         .ok();
     let found = names(&tree.sys.join("block")).into_iter().filter(|name| is_disk(name));
     let mut disks: Vec<(Disk, String)> = found.filter_map(|name| disk(tree, name, users.as_ref())).collect();
-    // Devices with the same worldwide name are one disk on several paths: multipath, with or without a multipath
-    // device.
+    // Devices with the same worldwide name are one disk on several paths: multipath, with or without a
+    // multipath device.
     let names: Vec<String> =
         disks.iter().map(|(_, wwid)| wwid.clone()).filter(|wwid| !wwid.is_empty()).collect();
     for (disk, wwid) in &mut disks {
@@ -63,7 +63,7 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
         sector_size,
         wwid: found.wwid.clone(),
         serial: found.own_serial.clone(),
-        path: place::of(tree, &name),
+        path: attachment::of(tree, &name),
         boot: boot(tree),
         sequence: text(&folder.join("diskseq")).parse().ok(),
         backing: if bus == "loop" { backing(tree, &name) } else { None },
@@ -120,7 +120,8 @@ pub(super) fn partitions(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| folder.join(name).join("partition").exists()).collect()
 }
 
-/// Excludes RAM disks, optical and floppy drives, devices made of other disks, and the firmware areas of eMMC chips.
+/// Excludes RAM disks, optical and floppy drives, devices made of other disks, and the firmware areas of eMMC
+/// chips.
 fn is_disk(name: &str) -> bool {
     const NOT_DISKS: [&str; 7] = ["ram", "zram", "sr", "fd", "md", "dm-", "mtdblock"];
     let numbered = |kind: &str| {

@@ -1,7 +1,7 @@
 //! The identity of a disk: model, serial number, and its names in /dev/disk/by-id.
 //!
-//! A node runs no udev, so the names are built here by udev's rules (60-persistent-storage.rules). Where udev runs,
-//! its links are used as well.
+//! A node runs no udev, so the names are built here by udev's rules (60-persistent-storage.rules). Where udev
+//! runs, its links are used as well.
 
 use std::fs;
 use std::path::Path;
@@ -44,13 +44,15 @@ fn first(folder: &Path, attributes: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-/// The kernel truncates the model of an ATA disk to 16 characters. Page 0x89 of its vital product data has all of it.
+/// The kernel truncates the model of an ATA disk to 16 characters. Page 0x89 of its vital product data has
+/// all of it.
 fn model(folder: &Path) -> String {
     let page = fs::read(folder.join("device/vpd_pg89")).ok().and_then(|page| ata_model(&page));
     page.unwrap_or_else(|| first(folder, &["device/model", "device/name"]))
 }
 
-/// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have page 0x80 of the vital product data.
+/// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have page 0x80 of the vital product
+/// data.
 fn serial(folder: &Path) -> String {
     let found = first(folder, &["device/serial", "serial"]);
     if !found.is_empty() {
@@ -68,8 +70,8 @@ fn unit_serial(page: &[u8]) -> Option<String> {
     Some(printable(&String::from_utf8_lossy(serial)))
 }
 
-/// The ATA information page (SAT-4, 12.4.2). IDENTIFY DEVICE data begins at byte 60. Its words 27 to 46 are the model,
-/// with the first character of each pair in the high byte.
+/// The ATA information page (SAT-4, 12.4.2). IDENTIFY DEVICE data begins at byte 60. Its words 27 to 46 are
+/// the model, with the first character of each pair in the high byte.
 fn ata_model(page: &[u8]) -> Option<String> {
     let words = page.get(60 + 2 * 27..60 + 2 * 47)?;
     let swapped: Vec<u8> = words.chunks_exact(2).flat_map(|pair| pair.iter().rev().copied()).collect();
@@ -109,8 +111,8 @@ fn made_up(folder: &Path, bus: &str, model: &str, serial: &str, wwid: &str) -> V
     names
 }
 
-/// The name that udev's `scsi_id` gives to a disk without a worldwide name, as in virtual machines: vendor, model, and
-/// the vendor's identifier or else the serial number.
+/// The name that udev's `scsi_id` gives to a disk without a worldwide name, as in virtual machines: vendor,
+/// model, and the vendor's identifier or else the serial number.
 fn vendors_own(folder: &Path, model: &str, serial: &str) -> Option<String> {
     let vendor = first(folder, &["device/vendor"]);
     let page = fs::read(folder.join("device/vpd_pg83")).ok();
@@ -122,8 +124,8 @@ fn vendors_own(folder: &Path, model: &str, serial: &str) -> Option<String> {
     Some(format!("scsi-{kind}{}", plain(&format!("{vendor:<8}{model:<16}{own}"))))
 }
 
-/// The device identification page (SPC-4, 7.8.6): four bytes, then designators with a header of four bytes each. Type
-/// 0 with code set 2 is the vendor's text.
+/// The device identification page (SPC-4, 7.8.6): four bytes, then designators with a header of four bytes
+/// each. Type 0 with code set 2 is the vendor's text.
 fn vendors_designator(page: &[u8]) -> Option<String> {
     let mut rest = page.get(4..)?;
     while let Some((&[code_set, kind, _, length], behind)) = rest.split_first_chunk::<4>() {

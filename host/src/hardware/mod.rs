@@ -1,14 +1,14 @@
 //! The hardware of this machine: cards, disks, memory, firmware.
 //!
-//! All of it is read from the kernel, so that a person can recognise this machine and see what would be erased on it.
-//! What cannot be read is left empty and logged: a node with an odd card is still a node.
+//! All of it is read from the kernel, so that a person can recognise this machine and see what would be
+//! erased on it. What cannot be read is left empty and logged: a node with an odd card is still a node.
 
+mod attachment;
 mod cards;
 mod contents;
 mod disks;
 mod identity;
 mod network;
-mod place;
 mod slots;
 mod storage;
 

@@ -1,5 +1,5 @@
-//! Network cards as pieces of hardware: what distinguishes two cards of one machine, and pairs them with another
-//! machine's cards.
+//! Network cards as pieces of hardware: what distinguishes two cards of one machine, and pairs them with
+//! another machine's cards.
 
 use std::collections::HashMap;
 use std::fs;

@@ -27,8 +27,8 @@ fn modules(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// The controllers of an NVMe namespace with several paths. Such a namespace is below its subsystem, which has a link
-/// to each controller and no driver.
+/// The controllers of an NVMe namespace with several paths. Such a namespace is below its subsystem, which
+/// has a link to each controller and no driver.
 fn controllers(namespace: &Path) -> Vec<PathBuf> {
     let Some(subsystem) = namespace.canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned()))
     else {

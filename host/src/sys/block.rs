@@ -48,8 +48,9 @@ struct BlkpgPartition {
 /// The kernel's error: ENOTTY if the file is not a block device.
 pub fn size(device: &File) -> Result<u64, Errno> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is open for the whole call, and BLKGETSIZE64 writes one 64-bit number to the given place.
-    // (Its request code says size_t, which has 64 bits on all supported machines; the kernel always writes 64 bits.)
+    // SAFETY: the descriptor is open for the whole call, and BLKGETSIZE64 writes one 64-bit number to the
+    // given place. (Its request code says size_t, which has 64 bits on all supported machines; the kernel
+    // always writes 64 bits.)
     unsafe { raw::blkgetsize64(device.as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes)
 }
@@ -71,8 +72,8 @@ pub fn sector_size(device: &File) -> Result<u32, Errno> {
 /// The kernel's error.
 pub fn disk_sequence(device: &File) -> Result<Option<u64>, Errno> {
     let mut number = 0;
-    // SAFETY: the descriptor is open for the whole call, and BLKGETDISKSEQ writes one 64-bit number to the given
-    // place.
+    // SAFETY: the descriptor is open for the whole call, and BLKGETDISKSEQ writes one 64-bit number to the
+    // given place.
     match unsafe { raw::blkgetdiskseq(device.as_raw_fd(), &raw mut number) } {
         Ok(_) => Ok(Some(number)),
         Err(Errno::ENOTTY | Errno::EINVAL) => Ok(None),
@@ -83,15 +84,16 @@ pub fn disk_sequence(device: &File) -> Result<Option<u64>, Errno> {
 /// Makes the kernel read the disk's partition table again (BLKRRPART).
 ///
 /// # Errors
-/// The kernel's error: EBUSY while a partition is in use; EINVAL for devices that never have a table, such as most
-/// loop devices.
+/// The kernel's error: EBUSY while a partition is in use; EINVAL for devices that never have a table, such as
+/// most loop devices.
 pub fn reread_table(disk: &File) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for the whole call, and BLKRRPART takes no argument.
     unsafe { raw::blkrrpart(disk.as_raw_fd()) }?;
     Ok(())
 }
 
-/// Flushes and drops the kernel's cache of a block device, so that the next read comes from the device (BLKFLSBUF).
+/// Flushes and drops the kernel's cache of a block device, so that the next read comes from the device
+/// (BLKFLSBUF).
 ///
 /// # Errors
 /// The kernel's error: EACCES without CAP_SYS_ADMIN.
@@ -128,8 +130,8 @@ fn partition_call(disk: &File, op: libc::c_int, number: u32, start: u64, length:
     };
     let datalen = libc::c_int::try_from(size_of::<BlkpgPartition>()).map_err(|_| Errno::ERANGE)?;
     let argument = BlkpgIoctlArg { op, flags: 0, datalen, data: &raw const partition };
-    // SAFETY: the descriptor is open for the whole call; both structs have the layout of linux/blkpg.h and live until
-    // the call returns, and the kernel only reads them.
+    // SAFETY: the descriptor is open for the whole call; both structs have the layout of linux/blkpg.h and
+    // live until the call returns, and the kernel only reads them.
     unsafe { raw::blkpg(disk.as_raw_fd(), &raw const argument) }?;
     Ok(())
 }

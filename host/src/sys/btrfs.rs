@@ -94,8 +94,8 @@ impl fmt::Display for DeviceErrors {
 /// The kernel's error: ENOTTY if the directory is on another file system.
 pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
     let mut info = FsInfoArgs { max_id: 0, rest: [0; 127] };
-    // SAFETY: the descriptor is open for the whole call; the struct has the size given in linux/btrfs.h, and lives
-    // until the call returns.
+    // SAFETY: the descriptor is open for the whole call; the struct has the size given in linux/btrfs.h, and
+    // lives until the call returns.
     unsafe { raw::fs_info(directory.as_raw_fd(), &raw mut info) }?;
     let mut devices = Vec::new();
     for devid in 1..=info.max_id {
@@ -106,8 +106,8 @@ pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
             values: [0; COUNTERS],
             unused: [0; 128 - 2 - COUNTERS],
         };
-        // SAFETY: the descriptor is open for the whole call; the struct has the layout and size of linux/btrfs.h, and
-        // lives until the call returns.
+        // SAFETY: the descriptor is open for the whole call; the struct has the layout and size of
+        // linux/btrfs.h, and lives until the call returns.
         match unsafe { raw::get_dev_stats(directory.as_raw_fd(), &raw mut stats) } {
             Ok(_) => {
                 let [write, read, flush, corruption, generation] = stats.values;
@@ -131,8 +131,8 @@ pub fn create_subvolume(parent: &File, name: &OsStr) -> Result<(), Errno> {
     let bytes = name.as_bytes();
     let place = arguments.name.get_mut(..bytes.len()).filter(|_| bytes.len() < NAME);
     place.ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
-    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/btrfs.h with a NUL after
-    // its name, and lives until the call returns; the kernel only reads it.
+    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/btrfs.h with a
+    // NUL after its name, and lives until the call returns; the kernel only reads it.
     unsafe { raw::subvol_create(parent.as_raw_fd(), &raw const arguments) }?;
     Ok(())
 }

@@ -46,7 +46,8 @@ pub struct Found {
     pub verity: bool,
 }
 
-/// The flags, project id and hints of an open file or directory. What the file system does not support is left out.
+/// The flags, project id and hints of an open file or directory. What the file system does not support is
+/// left out.
 ///
 /// # Errors
 /// The kernel's error, except that the file system lacks the call.
@@ -72,7 +73,8 @@ pub fn read(file: BorrowedFd<'_>) -> Result<Found, Errno> {
 /// Sets the flags of `FS_IOC_SETFLAGS` to exactly these. Flags that the file system manages stay as they are.
 ///
 /// # Errors
-/// The kernel's error: EOPNOTSUPP for a flag that the file system does not support, EPERM without the capability.
+/// The kernel's error: EOPNOTSUPP for a flag that the file system does not support, EPERM without the
+/// capability.
 pub fn set_flags(file: BorrowedFd<'_>, wanted: Flags) -> Result<(), Errno> {
     let now = flags(file)?;
     let own = now & !Flags::of_kernel(now, 0).word();
@@ -81,8 +83,8 @@ pub fn set_flags(file: BorrowedFd<'_>, wanted: Flags) -> Result<(), Errno> {
     if cfg!(target_endian = "big") {
         word <<= 32;
     }
-    // SAFETY: the descriptor is open for the whole call, and the kernel only reads from the given place, which is
-    // large enough.
+    // SAFETY: the descriptor is open for the whole call, and the kernel only reads from the given place,
+    // which is large enough.
     unsafe { raw::setflags(file.as_raw_fd(), &raw const word) }?;
     Ok(())
 }
@@ -102,8 +104,8 @@ pub fn set_more(file: BorrowedFd<'_>, wanted: &Traits) -> Result<(), Errno> {
         cowextsize: wanted.cow_extent_size,
         ..FsXattr::default()
     };
-    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/fs.h, and the kernel only
-    // reads it.
+    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/fs.h, and the
+    // kernel only reads it.
     unsafe { raw::fssetxattr(file.as_raw_fd(), &raw const wanted) }?;
     Ok(())
 }

@@ -62,8 +62,8 @@ pub fn status(device: &File) -> Result<Option<Status>, Errno> {
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/loop.h, and the kernel
-    // writes no more than that.
+    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/loop.h, and the
+    // kernel writes no more than that.
     match unsafe { raw::loop_get_status64(device.as_raw_fd(), &raw mut info) } {
         Err(Errno::ENXIO) => Ok(None),
         Err(errno) => Err(errno),

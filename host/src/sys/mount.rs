@@ -17,8 +17,8 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Makes a mount read-only and stops it from updating access times. Other mounts of the same file system stay as they
-/// are.
+/// Makes a mount read-only and stops it from updating access times. Other mounts of the same file system stay
+/// as they are.
 ///
 /// # Errors
 /// The kernel's error: ENOSYS before Linux 5.12.
@@ -29,8 +29,8 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the descriptor is open for the whole call, the path is a string with its NUL, and the kernel reads no
-    // more of the struct than the given size. The struct has the layout of linux/mount.h.
+    // SAFETY: the descriptor is open for the whole call, the path is a string with its NUL, and the kernel
+    // reads no more of the struct than the given size. The struct has the layout of linux/mount.h.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

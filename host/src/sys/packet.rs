@@ -16,8 +16,9 @@ const UDP_HEADER: usize = 8;
 /// The UDP port of a DHCP client.
 const CLIENT_PORT: u32 = 68;
 
-/// Accepts whole UDP datagrams to the client's port, addressed to this machine. Offsets count from the IP header. The
-/// kernel marks a frame with a VLAN tag that is not configured here as addressed to another machine.
+/// Accepts whole UDP datagrams to the client's port, addressed to this machine. Offsets count from the IP
+/// header. The kernel marks a frame with a VLAN tag that is not configured here as addressed to another
+/// machine.
 const FILTER: [libc::sock_filter; 11] = [
     load(libc::BPF_B, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32),
     jump(libc::BPF_JEQ, libc::PACKET_OTHERHOST as u32, 8, 0),
@@ -34,9 +35,9 @@ const FILTER: [libc::sock_filter; 11] = [
     code(libc::BPF_RET | libc::BPF_K, 0),
 ];
 
-/// A socket that receives datagrams for a DHCP client on the interface with this index, whatever their destination
-/// address: a server may send its offer to the offered address, which the interface does not have yet. A read returns
-/// an IP packet, or EAGAIN.
+/// A socket that receives datagrams for a DHCP client on the interface with this index, whatever their
+/// destination address: a server may send its offer to the offered address, which the interface does not have
+/// yet. A read returns an IP packet, or EAGAIN.
 ///
 /// # Errors
 /// The kernel's error: EPERM without CAP_NET_RAW, EAFNOSUPPORT without packet sockets.
@@ -64,7 +65,8 @@ pub fn arp_socket(index: u32) -> io::Result<OwnedFd> {
 pub fn send_arp(socket: &OwnedFd, index: u32, packet: &[u8]) -> io::Result<()> {
     let mut to = address(index, libc::ETH_P_ARP)?;
     (to.sll_halen, to.sll_addr) = (6, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-    // SAFETY: `packet` and `to`, a sockaddr_ll of the given length, live until the call returns, and are only read.
+    // SAFETY: `packet` and `to`, a sockaddr_ll of the given length, live until the call returns, and are only
+    // read.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
@@ -80,8 +82,8 @@ pub fn send_arp(socket: &OwnedFd, index: u32, packet: &[u8]) -> io::Result<()> {
 
 fn packet_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0 receives nothing until the socket is bound, so no packet arrives before the filter is set. SAFETY: no
-    // pointers; the result is checked before it is used as a descriptor.
+    // Protocol 0 receives nothing until the socket is bound, so no packet arrives before the filter is set.
+    // SAFETY: no pointers; the result is checked before it is used as a descriptor.
     let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -90,9 +92,9 @@ fn packet_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The payload of an IP packet with a UDP datagram; `None` if it is truncated. Padding of a short Ethernet frame is
-/// not part of it. Checksums are not verified: a packet from this machine has none yet, since its card would compute
-/// it.
+/// The payload of an IP packet with a UDP datagram; `None` if it is truncated. Padding of a short Ethernet
+/// frame is not part of it. Checksums are not verified: a packet from this machine has none yet, since its
+/// card would compute it.
 #[must_use]
 pub fn udp_data(packet: &[u8]) -> Option<&[u8]> {
     let header = usize::from(packet.first()? & 0xf) * 4;
@@ -105,8 +107,8 @@ fn attach(socket: &OwnedFd) -> io::Result<()> {
     let mut filter = FILTER;
     let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` points to `filter`, and both live until the call returns; the kernel only reads, checks and
-    // copies the filter.
+    // SAFETY: `program` points to `filter`, and both live until the call returns; the kernel only reads,
+    // checks and copies the filter.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -5,14 +5,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 
-/// The bytes in a socket's send queue that its peer has not acknowledged yet. The queue shrinks whenever the peer
-/// takes something, while a write succeeds only once a good part of the queue is free.
+/// The bytes in a socket's send queue that its peer has not acknowledged yet. The queue shrinks whenever the
+/// peer takes something, while a write succeeds only once a good part of the queue is free.
 ///
 /// # Errors
 /// The kernel's error: EINVAL for a listening socket.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: SIOCOUTQ, which has TIOCOUTQ's number, writes one int, and `bytes` lives until the call returns.
+    // SAFETY: SIOCOUTQ, which has TIOCOUTQ's number, writes one int, and `bytes` lives until the call
+    // returns.
     let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if outcome < 0 {
         return Err(io::Error::last_os_error());

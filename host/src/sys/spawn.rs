@@ -7,12 +7,12 @@ use std::process::Command;
 use nix::sys::signal::SigSet;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// Makes the kernel kill the child that `command` starts as soon as its parent dies, even by SIGKILL (prctl(2),
-/// PR_SET_PDEATHSIG). Two limits: the parent is the *thread* that spawns, so it must live as long as the process; and
-/// a child that changes its user loses the setting.
+/// Makes the kernel kill the child that `command` starts as soon as its parent dies, even by SIGKILL
+/// (prctl(2), PR_SET_PDEATHSIG). Two limits: the parent is the *thread* that spawns, so it must live as long
+/// as the process; and a child that changes its user loses the setting.
 ///
-/// The child starts with no signal blocked, so that it receives SIGTERM even if its parent reads signals from a file
-/// descriptor.
+/// The child starts with no signal blocked, so that it receives SIGTERM even if its parent reads signals from
+/// a file descriptor.
 pub fn end_with_parent(command: &mut Command) -> &mut Command {
     let parent = getpid();
     let arm = move || {

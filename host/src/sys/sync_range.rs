@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, AsRawFd};
 pub fn write_out(file: impl AsFd) -> Result<(), Errno> {
     const ALL: libc::c_uint =
         libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // SAFETY: the descriptor is open for the whole call, which takes only numbers. A length of 0 means up to the end.
+    // SAFETY: the descriptor is open for the whole call, which takes only numbers. A length of 0 means up to
+    // the end.
     let done = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, ALL) };
     Errno::result(done).map(drop)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::atomic::FileError;
 use ka::glob::fits_exactly;
 
-/// Everything below `root` that matches `pattern`, sorted. `*`, `?` and `[…]` match within one path component. Missing
-/// paths are skipped. The last component is never followed if it is a link.
+/// Everything below `root` that matches `pattern`, sorted. `*`, `?` and `[…]` match within one path
+/// component. Missing paths are skipped. The last component is never followed if it is a link.
 pub fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     let mut found = vec![root.to_owned()];
     for component in pattern.split('/').filter(|component| !component.is_empty()) {

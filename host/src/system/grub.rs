@@ -5,14 +5,16 @@ use std::path::Path;
 use ka::arch::{self, Grub};
 use ka::inventory::Firmware;
 
-/// The programs that install GRUB's boot code, by the distributions' names. Debian ships one next to GRUB's modules.
+/// The programs that install GRUB's boot code, by the distributions' names. Debian ships one next to GRUB's
+/// modules.
 #[must_use]
 pub fn bios_setup(target: &Grub) -> [String; 3] {
     let beside = format!("/usr/lib/grub/{}/grub-bios-setup", target.target);
     ["grub-bios-setup".to_owned(), "grub2-bios-setup".to_owned(), beside]
 }
 
-/// What the system below `root` lacks to boot with GRUB on this firmware, and the Debian packages that contain it.
+/// What the system below `root` lacks to boot with GRUB on this firmware, and the Debian packages that
+/// contain it.
 #[must_use]
 pub fn missing(root: &Path, firmware: Firmware) -> Option<String> {
     let has = |file: &String| root.join(file.trim_start_matches('/')).exists();

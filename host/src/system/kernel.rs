@@ -57,8 +57,8 @@ impl Kernel {
     }
 }
 
-/// The version of the kernel in `vmlinuz-IMAGE`. Arch names images by package, and records the package next to the
-/// modules.
+/// The version of the kernel in `vmlinuz-IMAGE`. Arch names images by package, and records the package next
+/// to the modules.
 fn version_of(root: &Path, image: &str) -> Result<Option<String>, FileError> {
     let all = root.join("lib/modules");
     if all.join(image).is_dir() {

@@ -1,5 +1,5 @@
-//! Reasons why a system's initrds could not be built on a node, as far as its files show. They are found before a node
-//! is erased.
+//! Reasons why a system's initrds could not be built on a node, as far as its files show. They are found
+//! before a node is erased.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! POSIX ACLs: the kernel's binary form, and the text form that tars exchange.
 //!
-//! The text is what `acl_to_text(3)` and star write, `user::rw-,user:1000:r--,…`, with entries separated by commas or
-//! newlines. The binary form is `struct posix_acl_xattr_header` version 2 followed by its entries
+//! The text is what `acl_to_text(3)` and star write, `user::rw-,user:1000:r--,…`, with entries separated by
+//! commas or newlines. The binary form is `struct posix_acl_xattr_header` version 2 followed by its entries
 //! (`linux/posix_acl_xattr.h`). GNU tar with `--acls` reads only the text, so both are written.
 
 const VERSION: u32 = 2;
@@ -14,7 +14,8 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Converts an ACL's text to binary; `None` if the text is empty, or if the file `has_mode` bits that say the same.
+/// Converts an ACL's text to binary; `None` if the text is empty, or if the file `has_mode` bits that say the
+/// same.
 pub(super) fn from_text(text: &[u8], has_mode: bool) -> Result<Option<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "its ACL is no text".to_owned())?;
     let mut entries = Vec::new();

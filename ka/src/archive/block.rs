@@ -14,8 +14,8 @@ pub(super) const NAME: usize = 100;
 pub(super) const MAX_ID: u64 = 0o777_7777;
 pub(super) const MAX_LONG: u64 = 0o777_7777_7777;
 
-/// The ustar header of `entry`, with `size` bytes of data in the archive and the given `name`. Values that do not fit
-/// are truncated or zero: the preceding pax header has them.
+/// The ustar header of `entry`, with `size` bytes of data in the archive and the given `name`. Values that do
+/// not fit are truncated or zero: the preceding pax header has them.
 pub(super) fn of_entry(entry: &Entry, name: &[u8], size: u64) -> Header {
     let (kind, link, device): (_, &[u8], _) = match &entry.kind {
         Kind::File { .. } => (EntryType::Regular, &[], None),
@@ -95,8 +95,8 @@ pub(super) fn path(header: &Header) -> Vec<u8> {
     }
 }
 
-/// A numeric field: octal digits padded with spaces and NULs, or two's complement in base 256 when the first bit is
-/// set (GNU tar, star). An empty field is 0.
+/// A numeric field: octal digits padded with spaces and NULs, or two's complement in base 256 when the first
+/// bit is set (GNU tar, star). An empty field is 0.
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     match field.first()? {
         first if first & 0x80 != 0 => base_256(field),

@@ -49,8 +49,8 @@ impl<R: BufRead> Decoder<R> {
         self.offset
     }
 
-    /// The next entry. Unread data of the last one is skipped. `None` is the end: the archive was complete, and only
-    /// zeros followed it.
+    /// The next entry. Unread data of the last one is skipped. `None` is the end: the archive was complete,
+    /// and only zeros followed it.
     ///
     /// # Errors
     /// [`ArchiveError`], depending on the stream.
@@ -93,7 +93,8 @@ impl<R: BufRead> Decoder<R> {
         }
     }
 
-    /// Reads data of the current entry; for a sparse file, its segments' data without the holes. 0 is the end.
+    /// Reads data of the current entry; for a sparse file, its segments' data without the holes. 0 is the
+    /// end.
     ///
     /// # Errors
     /// [`ArchiveError::Truncated`] or [`ArchiveError::Read`].

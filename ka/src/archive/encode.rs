@@ -38,8 +38,8 @@ impl<W: Write> Encoder<W> {
     /// Writes an entry's headers, with the map of a sparse file.
     ///
     /// # Errors
-    /// [`ArchiveError::Unfit`] if the entry's names or attributes cannot be represented, or if data of the previous
-    /// entry is missing; [`ArchiveError::Write`].
+    /// [`ArchiveError::Unfit`] if the entry's names or attributes cannot be represented, or if data of the
+    /// previous entry is missing; [`ArchiveError::Write`].
     pub fn entry(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         self.close_entry()?;
         let unfit = |problem: String| ArchiveError::Unfit { entry: shown(&entry.path), problem };
@@ -88,7 +88,8 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Where the next data of the last entry may be read to, no more than it still owes; then call [`Self::fill`].
+    /// Where the next data of the last entry may be read to, no more than it still owes; then call
+    /// [`Self::fill`].
     pub fn room(&mut self) -> &mut [u8]
     where
         W: Output,

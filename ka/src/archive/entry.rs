@@ -5,8 +5,8 @@ use super::flags::Traits;
 /// One file of a tree, without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The path in the archive, without the trailing slash of a directory. The root of a tree is `.`, its children are
-    /// `./NAME`.
+    /// The path in the archive, without the trailing slash of a directory. The root of a tree is `.`, its
+    /// children are `./NAME`.
     pub path: Vec<u8>,
     /// The kind of file.
     pub kind: Kind,
@@ -18,8 +18,8 @@ pub struct Entry {
     pub gid: u32,
     /// Modification time of its data.
     pub mtime: Time,
-    /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the kernel's binary
-    /// form. The packer sorts by name; the decoder keeps the archive's order.
+    /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the kernel's
+    /// binary form. The packer sorts by name; the decoder keeps the archive's order.
     pub xattrs: Vec<Xattr>,
     /// Inode flags, project id, and other values set by chattr(1) and xfs_io(8).
     pub traits: Traits,
@@ -77,8 +77,8 @@ pub enum Kind {
     File {
         /// Size in bytes, holes included.
         size: u64,
-        /// The places of its data, if it has holes: sorted, without overlap, none empty. Only the bytes of these
-        /// segments follow the entry.
+        /// The places of its data, if it has holes: sorted, without overlap, none empty. Only the bytes of
+        /// these segments follow the entry.
         segments: Option<Vec<Segment>>,
     },
     /// A directory.

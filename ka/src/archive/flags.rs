@@ -1,12 +1,13 @@
 //! Inode flags, as chattr(1) sets them, and their names in an archive.
 //!
-//! The record is `SCHILY.fflags`, invented by star and also written by bsdtar on Linux. The names are bsdtar's
-//! (libarchive 3.6) where it has one; the others are those of chattr(1) and xfs_io(8), which bsdtar ignores.
+//! The record is `SCHILY.fflags`, invented by star and also written by bsdtar on Linux. The names are
+//! bsdtar's (libarchive 3.6) where it has one; the others are those of chattr(1) and xfs_io(8), which bsdtar
+//! ignores.
 
 use serde::{Deserialize, Serialize};
 
-/// Inode flags: the kernel's `FS_*_FL` in the lower half, and in the upper half those `FS_XFLAG_*` that have no
-/// counterpart there.
+/// Inode flags: the kernel's `FS_*_FL` in the lower half, and in the upper half those `FS_XFLAG_*` that have
+/// no counterpart there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flags(u64);
 
@@ -83,7 +84,8 @@ impl Flags {
         Self(all)
     };
 
-    /// The settable flags from the kernel's two words (`FS_IOC_GETFLAGS`, and `fsx_xflags` of `FS_IOC_FSGETXATTR`).
+    /// The settable flags from the kernel's two words (`FS_IOC_GETFLAGS`, and `fsx_xflags` of
+    /// `FS_IOC_FSGETXATTR`).
     #[must_use]
     pub fn of_kernel(flags: u32, xflags: u32) -> Self {
         Self(u64::from(flags) | u64::from(xflags) << X).and(Self::SETTABLE)

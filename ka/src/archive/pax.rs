@@ -232,8 +232,8 @@ impl Attributes {
         Ok(())
     }
 
-    /// Applies one record; `None` if the keyword cannot have this value. An empty value cancels an earlier one
-    /// (POSIX), except for extended attributes, which may be empty.
+    /// Applies one record; `None` if the keyword cannot have this value. An empty value cancels an earlier
+    /// one (POSIX), except for extended attributes, which may be empty.
     fn record(&mut self, keyword: &[u8], value: &[u8]) -> Option<Result<(), String>> {
         let text = || Some(value.to_vec()).filter(|v| !v.is_empty());
         let numeric = || if value.is_empty() { Some(None) } else { number(value).map(Some) };
@@ -306,8 +306,8 @@ impl Attributes {
         self.xattrs.insert(name, value.to_vec());
     }
 
-    /// The extended attributes, by name. Binary ACLs are exact and take precedence over text; an access ACL that only
-    /// repeats the mode is dropped.
+    /// The extended attributes, by name. Binary ACLs are exact and take precedence over text; an access ACL
+    /// that only repeats the mode is dropped.
     pub(super) fn take_xattrs(&mut self) -> Result<Vec<Xattr>, String> {
         let mut xattrs = std::mem::take(&mut self.xattrs);
         let access = self.acl_access.take().map(|text| (XATTR_ACL_ACCESS, text, true));

@@ -49,8 +49,8 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// The notes about one tree. Only the first of each kind are kept, since a problem may affect every file of a large
-/// tree.
+/// The notes about one tree. Only the first of each kind are kept, since a problem may affect every file of a
+/// large tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     list: Vec<Note>,
@@ -109,8 +109,8 @@ impl Notes {
     }
 }
 
-/// A path of any bytes in a form that a person can read and type: control characters are escaped, invalid UTF-8 is
-/// replaced.
+/// A path of any bytes in a form that a person can read and type: control characters are escaped, invalid
+/// UTF-8 is replaced.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());

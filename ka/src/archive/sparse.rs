@@ -3,8 +3,8 @@
 use super::entry::Segment;
 use super::{BLOCK, MAX_SEGMENTS, MAX_SIZE};
 
-/// The map before a file's data in GNU's sparse format 1.0: the number of segments, then the offset and length of
-/// each, one decimal number per line, padded to whole blocks.
+/// The map before a file's data in GNU's sparse format 1.0: the number of segments, then the offset and
+/// length of each, one decimal number per line, padded to whole blocks.
 pub(super) fn to_text(size: u64, segments: &[Segment]) -> Vec<u8> {
     let end = segments.last().map_or(0, |s| s.offset.saturating_add(s.len));
     // GNU tar takes a file's size from its last segment, so a hole at the end needs an empty one.

@@ -1,9 +1,11 @@
-//! Decides which end of a bad link is removed, by weighing the members' complaints against the stream's progress.
+//! Decides which end of a bad link is removed, by weighing the members' complaints against the stream's
+//! progress.
 //!
-//! A complaint is only a claim, and an admitted node may lie. So a link is first reopened, and has time to show what
-//! it carries before the next complaint counts. A receiver that makes progress is not removed on the word of one
-//! neighbour: a node that keeps complaining about a working link is removed itself. If nothing moves, one of the two
-//! ends must go. A node whose complaint already removed one neighbour is removed itself the next time.
+//! A complaint is only a claim, and an admitted node may lie. So a link is first reopened, and has time to
+//! show what it carries before the next complaint counts. A receiver that makes progress is not removed on
+//! the word of one neighbour: a node that keeps complaining about a working link is removed itself. If
+//! nothing moves, one of the two ends must go. A node whose complaint already removed one neighbour is
+//! removed itself the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,8 +18,8 @@ const CHANCES: u32 = 3;
 const MAX_COMPLAINTS: u32 = 8;
 /// A reopened link has this fraction of the detection time to show what it carries.
 const TRIAL: u32 = 3;
-/// A link that was good for this many detection times gets its chances back: a stream may take hours, and three resets
-/// in a day do not make a bad link.
+/// A link that was good for this many detection times gets its chances back: a stream may take hours, and
+/// three resets in a day do not make a bad link.
 pub(super) const FORGIVEN: u32 = 40;
 
 /// A complaint about a link, and the known facts.

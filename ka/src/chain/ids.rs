@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A member of a run. The golden node is [`NodeId::GOLDEN`]. A machine that returns after a reboot is a new node.
+/// A member of a run. The golden node is [`NodeId::GOLDEN`]. A machine that returns after a reboot is a new
+/// node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 

@@ -1,7 +1,7 @@
 //! The messages between the two ends of a data link, besides the stream's blocks.
 //!
-//! The successor dials and sends [`LinkMessage::Hello`]. From then on blocks and pings flow down, and acks and pings
-//! flow up. So a silent link is dead and never just full.
+//! The successor dials and sends [`LinkMessage::Hello`]. From then on blocks and pings flow down, and acks
+//! and pings flow up. So a silent link is dead and never just full.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! The secrets by which the two ends of a data link authenticate each other.
 //!
-//! All members of a stream have its key. If that key secured the links, any member could open any link in another's
-//! name. So the controller derives a secret for each link of each epoch, and sends it only to the two ends, with their
-//! places.
+//! All members of a stream have its key. If that key secured the links, any member could open any link in
+//! another's name. So the controller derives a secret for each link of each epoch, and sends it only to the
+//! two ends, with their places.
 
 use ring::hmac;
 use serde::{Deserialize, Serialize};

@@ -1,23 +1,23 @@
-//! One member of a chain: it takes blocks from its predecessor, verifies and keeps them, passes them to its writer,
-//! and forwards them to its successor.
+//! One member of a chain: it takes blocks from its predecessor, verifies and keeps them, passes them to its
+//! writer, and forwards them to its successor.
 //!
-//! A state machine without I/O. Its shell reports what happened (`on_…`), carries out the queued [`Action`]s, and
-//! pulls blocks for the successor and plain bytes for the writer. These rules ensure that a survivor can always
-//! continue from its predecessor's memory:
+//! A state machine without I/O. Its shell reports what happened (`on_…`), carries out the queued [`Action`]s,
+//! and pulls blocks for the successor and plaintext for the writer. These rules ensure that a survivor can
+//! always continue from its predecessor's memory:
 //!
-//! - The *tail position* T of a member is the lowest verified position of all members behind it. It never falls, and
-//!   is frozen while the member has no successor. It is replaced only by a new successor's hello, or dropped when an
-//!   epoch makes the member the chain's tail.
+//! - The *tail position* T of a member is the lowest verified position of all members behind it. It never
+//!   falls, and is frozen while the member has no successor. It is replaced only by a new successor's hello,
+//!   or dropped when an epoch makes the member the chain's tail.
 //! - Blocks are forgotten only below T, and only after the member's own writer has taken them.
-//! - Neighbours change only with an epoch. A member that sees trouble closes that link, complains, and waits. A hello
-//!   of an older epoch is refused, and one of a newer epoch is parked.
+//! - Neighbours change only with an epoch. A member that sees trouble closes that link, complains, and waits.
+//!   A hello of an older epoch is refused, and one of a newer epoch is parked.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId, Offset};
 use super::link_keys::Secrets;
-use super::outlet::{self, Outlet, Plain};
+use super::outlet::{self, Outlet, Plaintext};
 use super::rules::Rules;
 use super::view::{Neighbour, Report, Trouble, View};
 use super::window::Window;
@@ -25,9 +25,9 @@ use crate::chain::LinkMessage;
 use crate::chain::LinkName;
 use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
 
-/// How many connection attempts for newer epochs may wait at once. Nothing in them is proven, so the limit equals that
-/// of unproven connections, and the oldest is dropped for a new one: a stranger who fills them cannot keep the next
-/// successor out.
+/// How many connection attempts for newer epochs may wait at once. Nothing in them is proven, so the limit
+/// equals that of unproven connections, and the oldest is dropped for a new one: a stranger who fills them
+/// cannot keep the next successor out.
 const MAX_PARKED: usize = 32;
 
 /// A connection to a neighbour, as named between member and shell.
@@ -114,8 +114,8 @@ pub struct Member<A> {
     /// The link accepted by this epoch's handshake, and not yet greeted.
     knocked: Vec<LinkId>,
     total: Option<Total>,
-    /// Which predecessor sent the kept blocks, with the offset where each began; and the offset up to which the writer
-    /// has received them.
+    /// Which predecessor sent the kept blocks, with the offset where each began; and the offset up to which
+    /// the writer has received them.
     senders: VecDeque<(Offset, NodeId)>,
     handed: Offset,
     /// Reports sent to the controller in this epoch and not yet answered.
@@ -229,8 +229,8 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Releases the member: all members behind have everything. The links close in good order, and the window is
-    /// dropped.
+    /// Releases the member: all members behind have everything. The links close in good order, and the window
+    /// is dropped.
     pub fn on_release(&mut self) {
         self.released = true;
         self.complaints.clear();
@@ -312,8 +312,8 @@ impl<A: Clone> Member<A> {
         let knocked = self.knocked.contains(&link);
         self.knocked.retain(|other| *other != link);
         if !knocked || !matches!(self.down, Link::None) {
-            // An accepted peer sends one hello. A link in use that is closed for it counts as lost, not as closed in
-            // good order.
+            // An accepted peer sends one hello. A link in use that is closed for it counts as lost, not as
+            // closed in good order.
             if self.is_up(link) {
                 self.trouble_up(Trouble::Impossible);
             } else if self.is_down(link) {
@@ -495,20 +495,20 @@ impl<A: Clone> Member<A> {
         self.window.end().since(self.cursor)
     }
 
-    /// The next plain bytes for the writer, if there are enough to be worth its while.
-    pub fn next_plain(&mut self) -> Option<Plain> {
-        let mut plain = self.outlet.next(&self.window, self.total)?;
-        let start = std::mem::replace(&mut self.handed, plain.end);
+    /// The next plaintext for the writer, if there is enough to be worth its while.
+    pub fn next_plaintext(&mut self) -> Option<Plaintext> {
+        let mut plaintext = self.outlet.next(&self.window, self.total)?;
+        let start = std::mem::replace(&mut self.handed, plaintext.end);
         while self.senders.get(1).is_some_and(|(next, _)| *next <= start) {
             self.senders.pop_front();
         }
-        let alone = self.senders.get(1).is_none_or(|(next, _)| *next >= plain.end);
-        plain.from = self.senders.front().filter(|_| alone).map(|(_, sender)| *sender);
-        Some(plain)
+        let alone = self.senders.get(1).is_none_or(|(next, _)| *next >= plaintext.end);
+        plaintext.from = self.senders.front().filter(|_| alone).map(|(_, sender)| *sender);
+        Some(plaintext)
     }
 
-    /// The number of a kept block that verified on arrival and no longer does: the machine's memory is bad. The member
-    /// can neither write nor forward its blocks.
+    /// The number of a kept block that verified on arrival and no longer does: the machine's memory is bad.
+    /// The member can neither write nor forward its blocks.
     #[must_use]
     pub fn spoiled(&self) -> Option<u64> {
         self.outlet.spoiled()
@@ -547,8 +547,8 @@ impl<A: Clone> Member<A> {
         self.outlet.written().unwrap_or(self.window.end())
     }
 
-    /// The lowest verified position of this member and all behind it. Before the first view the members behind are
-    /// unknown, and none of them has anything: a short stream may be produced completely by then.
+    /// The lowest verified position of this member and all behind it. Before the first view the members
+    /// behind are unknown, and none of them has anything: a short stream may be produced completely by then.
     #[must_use]
     pub fn tail_position(&self) -> Offset {
         if self.view.is_none() && !self.released {

@@ -1,8 +1,8 @@
 //! The controller's view of the chain: its members and their order.
 //!
-//! Members complain; they never decide. A neighbour is dead when a member complains about it *and* its own heartbeats
-//! have stopped. A lost control connection alone proves nothing. If both ends of a link are alive, the link itself is
-//! bad: it is reopened, and bypassed if that does not help ([`super::blame`]).
+//! Members complain; they never decide. A neighbour is dead when a member complains about it *and* its own
+//! heartbeats have stopped. A lost control connection alone proves nothing. If both ends of a link are alive,
+//! the link itself is bad: it is reopened, and bypassed if that does not help ([`super::blame`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::view::{Neighbour, Report, Trouble, View};
 
 /// After this many detection times without a heartbeat, the neighbour of a dead node is removed with it.
 const LONG: u32 = 2;
-/// After this many detection times without a heartbeat from any node, the controller believes that a suspect is dead,
-/// rather than that it is cut off itself.
+/// After this many detection times without a heartbeat from any node, the controller believes that a suspect
+/// is dead, rather than that it is cut off itself.
 const OUTAGE: u32 = 10;
-/// While the golden node's T rises, all members are alive, whatever any of them reports. T must have stood still for
-/// this fraction of the detection time: acks may still be in flight.
+/// While the golden node's T rises, all members are alive, whatever any of them reports. T must have stood
+/// still for this fraction of the detection time: acks may still be in flight.
 const STILL: u32 = 4;
 
 /// An action for the controller.
@@ -40,7 +40,7 @@ pub enum Decision {
     NewEpoch(Epoch),
 }
 
-struct Node {
+struct MemberState {
     heartbeat: Duration,
     connected: bool,
     /// The position that the node reports.
@@ -52,8 +52,8 @@ struct Suspicion {
     about: NodeId,
     trouble: Trouble,
     since: Duration,
-    /// The link that it was about is gone since, with its epoch. The complaint may still prove a death, but no longer
-    /// a bad link.
+    /// The link that it was about is gone since, with its epoch. The complaint may still prove a death, but
+    /// no longer a bad link.
     outdated: bool,
 }
 
@@ -62,12 +62,13 @@ pub struct Membership {
     dead_after: Duration,
     epoch: Epoch,
     chain: Vec<NodeId>,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, MemberState>,
     suspicions: Vec<Suspicion>,
     /// When the controller last heard any node, and since when it has heard nodes without an outage.
     heard: Duration,
     hears_since: Duration,
-    /// The golden node's position, the lowest position of all members behind it, and when the latter last rose.
+    /// The golden node's position, the lowest position of all members behind it, and when the latter last
+    /// rose.
     sent: Offset,
     tail: Offset,
     rose_at: Duration,
@@ -80,8 +81,9 @@ impl Membership {
     pub fn new(order: &[NodeId], dead_after: Duration, now: Duration) -> Self {
         let mut chain = vec![NodeId::GOLDEN];
         chain.extend_from_slice(order);
-        let nodes =
-            order.iter().map(|id| (*id, Node { heartbeat: now, connected: true, verified: Offset(0) }));
+        let nodes = order
+            .iter()
+            .map(|id| (*id, MemberState { heartbeat: now, connected: true, verified: Offset(0) }));
         Self {
             dead_after,
             epoch: Epoch(1),
@@ -227,8 +229,9 @@ impl Membership {
         self.rearrange(expelled)
     }
 
-    /// Adds silent nodes between dead ones, about which no member is left to complain. If such a node has been silent
-    /// for long, it is removed with them. Otherwise a rack that loses power would take one detection time per node.
+    /// Adds silent nodes between dead ones, about which no member is left to complain. If such a node has
+    /// been silent for long, it is removed with them. Otherwise a rack that loses power would take one
+    /// detection time per node.
     fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, Reason, bool)>, now: Duration) {
         let is_out = |expelled: &[(NodeId, Reason, bool)], id: NodeId| {
             expelled.iter().any(|(node, _, alive)| *node == id && !alive)
@@ -248,13 +251,13 @@ impl Membership {
         }
     }
 
-    /// How long a node has been silent. A controller that hears no node is more likely cut off than left with only
-    /// dead nodes. So that time does not count, until it is too long for an outage.
-    fn silence(&self, node: &Node, now: Duration) -> Duration {
+    /// How long a node has been silent. A controller that hears no node is more likely cut off than left with
+    /// only dead nodes. So that time does not count, until it is too long for an outage.
+    fn silence(&self, node: &MemberState, now: Duration) -> Duration {
         let silence = now.saturating_sub(node.heartbeat);
         if silence >= self.dead_after * OUTAGE {
-            // Otherwise, with a single survivor whose own heartbeats come late, every moment would look like the end
-            // of an outage.
+            // Otherwise, with a single survivor whose own heartbeats come late, every moment would look like
+            // the end of an outage.
             silence
         } else if self.hears(now) {
             silence.min(now.saturating_sub(self.hears_since))
@@ -263,8 +266,8 @@ impl Membership {
         }
     }
 
-    /// Whether any node is heard at all. Heartbeats come three times per `dead_after`: an outage must show before the
-    /// first node looks dead because of it.
+    /// Whether any node is heard at all. Heartbeats come three times per `dead_after`: an outage must show
+    /// before the first node looks dead because of it.
     fn hears(&self, now: Duration) -> bool {
         now.saturating_sub(self.heard) < self.dead_after / 2
     }
@@ -297,14 +300,14 @@ impl Membership {
         }
     }
 
-    /// Whether the controller's own observations refute a node's claim about another: the stream advanced through the
-    /// whole chain after `since`. The golden node's own claim needs no proof.
+    /// Whether the controller's own observations refute a node's claim about another: the stream advanced
+    /// through the whole chain after `since`. The golden node's own claim needs no proof.
     fn gets_on(&self, suspicion: &Suspicion, since: Duration, now: Duration) -> bool {
         suspicion.reporter != NodeId::GOLDEN && now.saturating_sub(since) < self.dead_after / STILL
     }
 
-    /// Whether both neighbours complain, or the stream has not advanced since one did: a control connection that is
-    /// lost for a moment must not turn one neighbour's lie into a death.
+    /// Whether both neighbours complain, or the stream has not advanced since one did: a control connection
+    /// that is lost for a moment must not turn one neighbour's lie into a death.
     fn is_witnessed(&self, suspicion: &Suspicion, now: Duration) -> bool {
         let Suspicion { reporter, about, since, .. } = *suspicion;
         let another = |s: &Suspicion| s.about == about && s.reporter != reporter;
@@ -331,8 +334,8 @@ impl Membership {
         Some((node, Reason::new(parts)))
     }
 
-    /// A node's position: what it reports, as far as that is possible, and at least what the golden node knows of all
-    /// members.
+    /// A node's position: what it reports, as far as that is possible, and at least what the golden node
+    /// knows of all members.
     fn reached(&self, node: NodeId) -> Offset {
         self.nodes.get(&node).map_or(self.sent, |node| node.verified.min(self.sent).max(self.tail))
     }
@@ -459,8 +462,8 @@ mod tests {
         assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
     }
 
-    /// Complaints of one node about another for this many seconds, with all nodes alive and `rate` bytes per second
-    /// passing through all of them. Returns the removed node, and after how many milliseconds.
+    /// Complaints of one node about another for this many seconds, with all nodes alive and `rate` bytes per
+    /// second passing through all of them. Returns the removed node, and after how many milliseconds.
     fn accuse(
         members: &mut Membership,
         (reporter, about): (u32, u32),
@@ -487,7 +490,8 @@ mod tests {
     #[test]
     fn one_word_removes_nobody_and_a_second_accusation_removes_the_accuser() {
         let mut members = chain(4);
-        // The link is reopened first, and gets its time to show what it carries, whatever is claimed about it.
+        // The link is reopened first, and gets its time to show what it carries, whatever is claimed about
+        // it.
         assert_eq!(accuse(&mut members, (2, 3), Trouble::Impossible, (1000, 5), 0), [(1000, 3)]);
         assert_eq!(accuse(&mut members, (2, 1), Trouble::Impossible, (10_000, 5), 0), [(1000, 2)]);
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);

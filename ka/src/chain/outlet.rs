@@ -1,7 +1,8 @@
-//! The path of a member's plain bytes to its writer.
+//! The path of a member's plaintext to its writer.
 //!
-//! A block is opened once, to verify it, directly where the writer wants its bytes. The writer receives the bytes of
-//! many blocks each time its thread is woken. For a writer that lags, blocks are opened again from the window.
+//! A block is opened once, to verify it, directly where the writer wants its bytes. The writer receives the
+//! bytes of many blocks each time its thread is woken. For a writer that lags, blocks are opened again from
+//! the window.
 
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ const BATCH: u64 = 512 * 1024;
 /// With a slow stream, a smaller batch is handed over after this time.
 const FLUSH_AFTER: Duration = Duration::from_millis(25);
 
-/// Plain bytes for the writer, from any number of blocks.
+/// Plaintext for the writer, from any number of blocks.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Plain {
+pub struct Plaintext {
     /// The bytes.
     pub bytes: Bytes,
     /// The content of the final block, if these are the last bytes.
     pub total: Option<Total>,
-    /// Pass this position to [`Member::on_written`](super::Member::on_written) when the writer has taken the bytes.
+    /// Pass this position to [`Member::on_written`](super::Member::on_written) when the writer has taken the
+    /// bytes.
     pub end: Offset,
     /// The predecessor that sent them, if all came from the same one.
     pub from: Option<NodeId>,
@@ -40,13 +42,13 @@ pub(super) struct Outlet {
     room: usize,
     writer: Writer,
     fresh: Fresh,
-    /// Where blocks are opened whose plain bytes are not needed now.
+    /// Where blocks are opened whose plaintext is not needed now.
     scratch: Vec<u8>,
     /// A block that opened on arrival and no longer does.
     spoiled: Option<u64>,
 }
 
-/// The destination of the plain bytes.
+/// The destination of the plaintext.
 enum Writer {
     /// None: the golden node, or a node whose writer has failed.
     None,
@@ -58,7 +60,7 @@ enum Writer {
     },
 }
 
-/// The plain bytes of the newest blocks, for a writer that keeps up.
+/// The plaintext of the newest blocks, for a writer that keeps up.
 #[derive(Default)]
 struct Fresh {
     /// The blocks that they came from.
@@ -106,17 +108,17 @@ impl Outlet {
             self.fresh.bytes = self.pool.empty(self.room);
         }
         self.scratch.clear();
-        let plain = if wanted { self.fresh.bytes.vec() } else { &mut self.scratch };
-        let total = self.opener.open(block, window.next_number(), plain)?;
+        let plaintext = if wanted { self.fresh.bytes.vec() } else { &mut self.scratch };
+        let total = self.opener.open(block, window.next_number(), plaintext)?;
         if wanted {
             self.fresh.end = at.plus(block.size());
         }
         Ok(total)
     }
 
-    /// The next plain bytes, if there are enough to be worth the writer's while. `total` is known once the stream is
-    /// complete.
-    pub(super) fn next(&mut self, window: &Window, total: Option<Total>) -> Option<Plain> {
+    /// The next plaintext, if there is enough to be worth the writer's while. `total` is known once the
+    /// stream is complete.
+    pub(super) fn next(&mut self, window: &Window, total: Option<Total>) -> Option<Plaintext> {
         let Writer::Active { next, .. } = &mut self.writer else { return None };
         let (start, fresh) = (*next, &mut self.fresh);
         let (end, bytes) = if start == fresh.start && !fresh.is_empty() {
@@ -144,7 +146,7 @@ impl Outlet {
             return None;
         }
         *next = end;
-        Some(Plain { bytes, total: total.filter(|_| end == window.end()), end, from: None })
+        Some(Plaintext { bytes, total: total.filter(|_| end == window.end()), end, from: None })
     }
 
     /// The number of a block that verified on arrival and no longer does.
@@ -193,28 +195,28 @@ mod tests {
 
     const WINDOW: u64 = 8 << 20;
     /// For blocks of 64 KiB.
-    const PLAIN: usize = (64 << 10) - 17;
+    const PLAINTEXT: usize = (64 << 10) - 17;
 
     struct Chain {
         window: Window,
         outlet: Outlet,
         sealer: Sealer,
-        plain: Vec<u8>,
+        plaintext: Vec<u8>,
     }
 
     impl Chain {
         fn new() -> Self {
             let key = StreamKey::generate(Cipher::preferred()).unwrap();
             let outlet = Outlet::new(Opener::new(&key), WINDOW, true);
-            Self { window: Window::new(WINDOW), outlet, sealer: Sealer::new(&key), plain: Vec::new() }
+            Self { window: Window::new(WINDOW), outlet, sealer: Sealer::new(&key), plaintext: Vec::new() }
         }
 
         fn block(&mut self, fill: u8) {
-            let plain = vec![fill; PLAIN];
-            let block = self.sealer.seal(&plain).unwrap();
+            let plaintext = vec![fill; PLAINTEXT];
+            let block = self.sealer.seal(&plaintext).unwrap();
             assert_eq!(self.outlet.verify(&block, &self.window, Duration::ZERO), Ok(None));
             self.window.push(block);
-            self.plain.extend_from_slice(&plain);
+            self.plaintext.extend_from_slice(&plaintext);
         }
     }
 
@@ -225,8 +227,8 @@ mod tests {
             assert_eq!(chain.outlet.next(&chain.window, None), None, "{i} blocks are no batch");
             chain.block(i);
         }
-        let plain = chain.outlet.next(&chain.window, None).unwrap();
-        assert!(*plain.bytes == chain.plain && plain.end == chain.window.end());
+        let plaintext = chain.outlet.next(&chain.window, None).unwrap();
+        assert!(*plaintext.bytes == chain.plaintext && plaintext.end == chain.window.end());
         assert_eq!(chain.outlet.next(&chain.window, None), None);
     }
 
@@ -237,7 +239,7 @@ mod tests {
         chain.outlet.on_tick(FLUSH_AFTER / 2);
         assert_eq!(chain.outlet.next(&chain.window, None), None);
         chain.outlet.on_tick(FLUSH_AFTER);
-        assert!(chain.outlet.next(&chain.window, None).unwrap().bytes[..] == chain.plain);
+        assert!(chain.outlet.next(&chain.window, None).unwrap().bytes[..] == chain.plaintext);
     }
 
     #[test]
@@ -247,27 +249,33 @@ mod tests {
         let mut got = Vec::new();
         for i in 30..40 {
             got.extend(
-                chain.outlet.next(&chain.window, None).into_iter().flat_map(|plain| plain.bytes.to_vec()),
+                chain
+                    .outlet
+                    .next(&chain.window, None)
+                    .into_iter()
+                    .flat_map(|plaintext| plaintext.bytes.to_vec()),
             );
             chain.block(i);
         }
         chain.outlet.on_tick(FLUSH_AFTER);
-        while let Some(plain) = chain.outlet.next(&chain.window, None) {
-            got.extend_from_slice(&plain.bytes);
+        while let Some(plaintext) = chain.outlet.next(&chain.window, None) {
+            got.extend_from_slice(&plaintext.bytes);
         }
-        assert!(got == chain.plain);
+        assert!(got == chain.plaintext);
     }
 
     #[test]
     fn the_end_waits_for_nothing() {
         let mut chain = Chain::new();
         chain.block(1);
-        let total = Total { length: PLAIN as u64, hash: [0; 32], sha256: None };
+        let total = Total { length: PLAINTEXT as u64, hash: [0; 32], sha256: None };
         let last = Sealer::finish(chain.sealer, &total).unwrap();
         assert_eq!(chain.outlet.verify(&last, &chain.window, Duration::ZERO), Ok(Some(total)));
         chain.window.push(last);
         let end = chain.window.end();
-        let plain = chain.outlet.next(&chain.window, Some(total)).unwrap();
-        assert!(plain == Plain { bytes: chain.plain.into(), total: Some(total), end, from: None });
+        let plaintext = chain.outlet.next(&chain.window, Some(total)).unwrap();
+        assert!(
+            plaintext == Plaintext { bytes: chain.plaintext.into(), total: Some(total), end, from: None }
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The rules that recovery rests on, each with a switch. The simulator uses the switches to prove that it would notice
-//! a broken rule.
+//! The rules that recovery rests on, each with a switch. The simulator uses the switches to prove that it
+//! would notice a broken rule.
 
 /// The rules that a member obeys. Outside that proof, it obeys all of them.
 #[doc(hidden)]

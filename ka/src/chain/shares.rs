@@ -1,8 +1,8 @@
 //! Where a member spends its time.
 //!
-//! Back-pressure makes all members of a chain equally slow, so a rate alone never shows which one is at fault. What
-//! each one waits for does: the slow one has a full window because its own writer takes nothing, or it is the link
-//! whose sender cannot write while its receiver has nothing to read.
+//! Back-pressure makes all members of a chain equally slow, so a rate alone never shows which one is at
+//! fault. What each one waits for does: the slow one has a full window because its own writer takes nothing,
+//! or it is the link whose sender cannot write while its receiver has nothing to read.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub struct Waiting {
 
 /// How long a member has waited for each thing since it entered its stream.
 ///
-/// The sums only grow, so the difference of any two reports gives the shares in between, even if others were lost or
-/// late.
+/// The sums only grow, so the difference of any two reports gives the shares in between, even if others were
+/// lost or late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// The total, by the member's own clock.

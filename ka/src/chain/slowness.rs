@@ -1,8 +1,8 @@
 //! Finds the nodes that are too slow for a chain: the controller judges by the members' reports.
 //!
-//! A member is measured against the best rate at which any member of this stream has taken blocks. A member below a
-//! given share of it is to blame only if its own waiting shows it: its writer blocks its window, or the link to it is
-//! full while it starves. Its neighbours are just as slow, but wait for something else.
+//! A member is measured against the best rate at which any member of this stream has taken blocks. A member
+//! below a given share of it is to blame only if its own waiting shows it: its writer blocks its window, or
+//! the link to it is full while it starves. Its neighbours are just as slow, but wait for something else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::shares::{Shares, Spent};
 const BLOCKED: f64 = 0.75;
 /// The default of [`SlowLimits::full`].
 const FULL: f64 = 0.75;
-/// The link that a chain waits for is full for at least this share of the time. A golden node that starves this much
-/// is slow itself.
+/// The link that a chain waits for is full for at least this share of the time. A golden node that starves
+/// this much is slow itself.
 const HALF: f64 = 0.5;
 /// Rates are measured over at least this fraction of the time after which a node counts as slow.
 const PARTS: u32 = 10;
-/// How many times the slowness limit a chain may stand still without any member reporting a reason. A link that is
-/// cut, and reopened without success, takes far less.
+/// How many times the slowness limit a chain may stand still without any member reporting a reason. A link
+/// that is cut, and reopened without success, takes far less.
 const PATIENCE: u32 = 10;
 /// After this many removals in a row that did not help, the whole chain is assumed to be slow.
 const IN_VAIN: u32 = 2;
@@ -35,8 +35,8 @@ pub struct SlowLimits {
     pub min_share: f64,
     /// For this long; also the minimum time between two removals.
     pub after: Duration,
-    /// The share of the time for which a link must be full to be at fault: its sender blocked and its receiver
-    /// starved. With windows of a few blocks, the neighbours of that link come close to it.
+    /// The share of the time for which a link must be full to be at fault: its sender blocked and its
+    /// receiver starved. With windows of a few blocks, the neighbours of that link come close to it.
     pub full: f64,
 }
 
@@ -57,7 +57,7 @@ pub struct Slow {
 
 /// A member's report about itself, at a moment of its own clock ([`Spent::running`]).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Standing {
+pub struct ProgressSample {
     /// Where its time was spent.
     pub spent: Spent,
     /// The verified position.
@@ -79,8 +79,8 @@ pub struct Slowness {
     in_vain: u32,
 }
 
-/// First-hand facts from the golden node, which does not lie: its position, the lowest position of all members behind
-/// it, since when that has not risen, and the best rate at which bytes have left it.
+/// First-hand facts from the golden node, which does not lie: its position, the lowest position of all
+/// members behind it, since when that has not risen, and the best rate at which bytes have left it.
 #[derive(Clone, Copy, Default)]
 struct Golden {
     known: bool,
@@ -93,7 +93,7 @@ struct Golden {
 /// A member's last reports, as far back as they are judged.
 #[derive(Default)]
 struct Reports {
-    standings: VecDeque<Standing>,
+    samples: VecDeque<ProgressSample>,
     seen: Duration,
 }
 
@@ -185,44 +185,44 @@ impl Slowness {
     }
 
     /// Records the golden node's position, and the lowest position of all members behind it.
-    pub fn on_golden(&mut self, standing: Standing, tail: Offset, now: Duration) {
+    pub fn on_golden(&mut self, sample: ProgressSample, tail: Offset, now: Duration) {
         let golden = &mut self.golden;
-        if tail > golden.tail || tail == standing.verified || !golden.known {
+        if tail > golden.tail || tail == sample.verified || !golden.known {
             golden.rose_at = now;
         }
-        (golden.known, golden.sent, golden.tail) = (true, standing.verified, tail);
-        self.on_report(NodeId::GOLDEN, standing, now);
+        (golden.known, golden.sent, golden.tail) = (true, sample.verified, tail);
+        self.on_report(NodeId::GOLDEN, sample, now);
     }
 
     /// Records a report of a member or of the golden node itself. Reports that come too often are skipped.
     ///
-    /// A member may lie. So it is never further than the golden node, it has at least what all members have, and its
-    /// rate is never above that at which bytes left the golden node.
-    pub fn on_report(&mut self, node: NodeId, mut standing: Standing, now: Duration) {
+    /// A member may lie. So it is never further than the golden node, it has at least what all members have,
+    /// and its rate is never above that at which bytes left the golden node.
+    pub fn on_report(&mut self, node: NodeId, mut sample: ProgressSample, now: Duration) {
         let after = self.limits.after;
         let golden = self.golden;
         if node != NodeId::GOLDEN && golden.known {
-            standing.verified = standing.verified.clamp(golden.tail.min(golden.sent), golden.sent);
-            standing.written = standing.written.min(standing.verified);
+            sample.verified = sample.verified.clamp(golden.tail.min(golden.sent), golden.sent);
+            sample.written = sample.written.min(sample.verified);
         }
         let reports = self.members.entry(node).or_default();
         reports.seen = now;
-        let standings = &mut reports.standings;
-        if let Some(last) = standings.back() {
-            let (then, running) = (last.spent.running, standing.spent.running);
-            if running < then || standing.verified < last.verified {
+        let samples = &mut reports.samples;
+        if let Some(last) = samples.back() {
+            let (then, running) = (last.spent.running, sample.spent.running);
+            if running < then || sample.verified < last.verified {
                 // A report about another stream.
-                standings.clear();
+                samples.clear();
             } else if running - then < after / (2 * PARTS) {
                 return;
             }
         }
-        standings.push_back(standing);
+        samples.push_back(sample);
         // The first report is measured from the stream's start.
-        let start = Standing::default();
-        let earlier = standings.iter().rev().chain([&start]);
+        let start = ProgressSample::default();
+        let earlier = samples.iter().rev().chain([&start]);
         let recent = earlier
-            .filter_map(|earlier| standing.period(earlier))
+            .filter_map(|earlier| sample.period(earlier))
             .find(|period| period.shares.over >= after / PARTS)
             .map_or(0.0, |period| period.verified);
         if node == NodeId::GOLDEN {
@@ -231,17 +231,14 @@ impl Slowness {
             let possible = if golden.known { recent.min(golden.best) } else { recent };
             self.best = self.best.max(possible);
         }
-        while standings
-            .get(1)
-            .and_then(|second| standing.period(second))
-            .is_some_and(|p| p.shares.over >= after)
+        while samples.get(1).and_then(|second| sample.period(second)).is_some_and(|p| p.shares.over >= after)
         {
-            standings.pop_front();
+            samples.pop_front();
         }
     }
 
-    /// The node of `chain` (from the golden node) to remove now. `end` is where the stream ends, once the golden node
-    /// knows it.
+    /// The node of `chain` (from the golden node) to remove now. `end` is where the stream ends, once the
+    /// golden node knows it.
     #[must_use]
     pub fn judge(&mut self, chain: &[NodeId], end: Option<Offset>, now: Duration) -> Option<Slow> {
         self.note_chain(chain);
@@ -276,8 +273,8 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// The node that lets nothing through without a reason. That is not slowness: even the last node is removed for
-    /// it.
+    /// The node that lets nothing through without a reason. That is not slowness: even the last node is
+    /// removed for it.
     #[must_use]
     pub fn judge_standstill(&mut self, chain: &[NodeId], now: Duration) -> Option<Slow> {
         self.note_chain(chain);
@@ -316,7 +313,8 @@ impl Slowness {
         Some(Limit { what, rate, best: self.best.max(rate), busy, others: others.fold(0.0, f64::max) })
     }
 
-    /// All known parts of the chain, with the share of the time for which each was busy and others waited for it.
+    /// All known parts of the chain, with the share of the time for which each was busy and others waited for
+    /// it.
     fn parts(&self, chain: &[NodeId], now: Duration) -> Vec<(Limiter, f64)> {
         let period = |node: &NodeId| Some((*node, self.period(*node, now)?));
         let writer = |(node, period): (NodeId, Period)| match node {
@@ -337,8 +335,8 @@ impl Slowness {
         self.slowest(&self.chain, self.limits.full, now).filter(|(_, rate)| *rate < limit)
     }
 
-    /// The writer or link that all others wait for: the slower one, if there are both. A link counts if it is full for
-    /// at least the share `full` of the time.
+    /// The writer or link that all others wait for: the slower one, if there are both. A link counts if it is
+    /// full for at least the share `full` of the time.
     fn slowest(&self, chain: &[NodeId], full: f64, now: Duration) -> Option<(Cause, f64)> {
         let period = |node: &NodeId| self.period(*node, now);
         let writer = chain
@@ -348,8 +346,8 @@ impl Slowness {
             .filter(|(_, member)| member.shares.writer >= BLOCKED)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
             .map(|(node, member)| (Cause::Writer(node), member.written));
-        // Of two full links in a row, the first one: its receiver shows both. The receiver may report it a little
-        // later.
+        // Of two full links in a row, the first one: its receiver shows both. The receiver may report it a
+        // little later.
         let link = chain.iter().zip(chain.iter().skip(1)).find_map(|(from, to)| {
             let (sender, receiver) = (period(from)?, period(to)?);
             let is_full = sender.shares.output >= full && receiver.shares.starved >= full;
@@ -358,8 +356,8 @@ impl Slowness {
         [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
-    /// The node that lets nothing through, although by its own report neither its writer nor the link behind it holds
-    /// it up. If all nodes report the truth, a stalled chain waits for one of those.
+    /// The node that lets nothing through, although by its own report neither its writer nor the link behind
+    /// it holds it up. If all nodes report the truth, a stalled chain waits for one of those.
     fn withholds(&self, now: Duration) -> Option<NodeId> {
         let stands_still = now.saturating_sub(self.golden.rose_at) >= self.limits.after * PATIENCE;
         if !self.golden.known || !stands_still {
@@ -381,7 +379,7 @@ impl Slowness {
 
     /// Whether the stream ends so soon that removing a node would gain nothing.
     fn ends_soon(&self, node: NodeId, end: Offset, rate: f64) -> bool {
-        let last = self.members.get(&node).and_then(|reports| reports.standings.back());
+        let last = self.members.get(&node).and_then(|reports| reports.samples.back());
         last.is_some_and(|last| bytes(end.since(last.verified)) <= rate * self.limits.after.as_secs_f64())
     }
 
@@ -438,12 +436,12 @@ impl Slowness {
         if now.saturating_sub(reports.seen) > self.limits.after {
             return None;
         }
-        let period = reports.standings.back()?.period(reports.standings.front()?)?;
+        let period = reports.samples.back()?.period(reports.samples.front()?)?;
         (period.shares.over >= self.limits.after).then_some(period)
     }
 }
 
-impl Standing {
+impl ProgressSample {
     fn period(&self, earlier: &Self) -> Option<Period> {
         let shares = self.spent.since(&earlier.spent)?;
         let rate = |now: Offset, then: Offset| bytes(now.since(then)) / shares.over.as_secs_f64();

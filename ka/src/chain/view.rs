@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Epoch, NodeId};
 use super::link_keys::Secrets;
 
-/// A member's place in the chain during one epoch. `A` is how a neighbour is reached: an address, or nothing at all in
-/// a simulation.
+/// A member's place in the chain during one epoch. `A` is how a neighbour is reached: an address, or nothing
+/// at all in a simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View<A> {
     /// The epoch.

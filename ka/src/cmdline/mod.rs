@@ -1,9 +1,9 @@
 //! The parameters for stage1 on the kernel command line.
 //!
-//! These are the original's syntax (`automatic=method:ka,interface:eth0,network:dhcp … kamethod`), `ka.*` parameters
-//! for what it lacks, and pxelinux's `BOOTIF=`. An invalid value of one of our parameters is an error, because a node
-//! that guesses may take the wrong card or server. An unknown parameter of ours is a warning. Everything else belongs
-//! to the kernel or to other programs.
+//! These are the original's syntax (`automatic=method:ka,interface:eth0,network:dhcp … kamethod`), `ka.*`
+//! parameters for what it lacks, and pxelinux's `BOOTIF=`. An invalid value of one of our parameters is an
+//! error, because a node that guesses may take the wrong card or server. An unknown parameter of ours is a
+//! warning. Everything else belongs to the kernel or to other programs.
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ pub struct CommandLine {
     pub kamethod: bool,
     /// The card to use, unless [`CommandLine::bootif`] names one.
     pub interface: Interface,
-    /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It takes precedence: after the
-    /// kernel has renamed the cards, only the address identifies the wired one.
+    /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It takes precedence:
+    /// after the kernel has renamed the cards, only the address identifies the wired one.
     pub bootif: Option<Mac>,
     /// The VLAN tag of the node's frames; `None` for untagged frames.
     pub vlan: Option<u16>,

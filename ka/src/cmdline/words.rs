@@ -1,7 +1,7 @@
 //! Splits the kernel command line into words, with the kernel's quoting.
 
-/// Works like `next_arg` in the kernel's lib/cmdline.c: double quotes keep spaces together and are removed when they
-/// enclose the whole value or the whole word; there is no escape character.
+/// Works like `next_arg` in the kernel's lib/cmdline.c: double quotes keep spaces together and are removed
+/// when they enclose the whole value or the whole word; there is no escape character.
 #[must_use]
 pub fn words(text: &str) -> Vec<(String, Option<String>)> {
     let mut quoted = false;

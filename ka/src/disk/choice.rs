@@ -1,8 +1,8 @@
 //! Selects the disk of a node that a run may erase.
 //!
-//! The kernel names disks in discovery order, so `sda` need not be the same disk at every boot or on every node. A
-//! choice may say more than the name: size, model, serial number; or it may use the disk's own name in
-//! /dev/disk/by-id. It either identifies exactly one disk, or it is an error that lists the disks.
+//! The kernel names disks in discovery order, so `sda` need not be the same disk at every boot or on every
+//! node. A choice may say more than the name: size, model, serial number; or it may use the disk's own name
+//! in /dev/disk/by-id. It either identifies exactly one disk, or it is an error that lists the disks.
 
 mod parse;
 #[cfg(test)]
@@ -32,11 +32,12 @@ pub enum DiskChoice {
         bus: String,
         /// The golden disk's size in bytes; 0 if unknown.
         size: u64,
-        /// Excluded disks by name (`-X`). With exclusions, only a disk that resembles the golden one qualifies,
-        /// because names may have changed since.
+        /// Excluded disks by name (`-X`). With exclusions, only a disk that resembles the golden one
+        /// qualifies, because names may have changed since.
         except: Vec<String>,
     },
-    /// The disk with a name in /dev/disk/by-id that matches the pattern, with `*`, `?` and `[…]` (`-p by-id:PATTERN`).
+    /// The disk with a name in /dev/disk/by-id that matches the pattern, with `*`, `?` and `[…]` (`-p
+    /// by-id:PATTERN`).
     ById(String),
 }
 
@@ -149,7 +150,8 @@ impl DiskChoice {
         self.meant_among(&disks.iter().collect::<Vec<_>>())
     }
 
-    /// Whether the choice identifies the disk by more than a name that every machine has, and that matches this disk.
+    /// Whether the choice identifies the disk by more than a name that every machine has, and that matches
+    /// this disk.
     fn is_certain(&self) -> bool {
         match self {
             Self::Name { expect, .. } => expect.size.is_some() || expect.serial.is_some(),
@@ -191,8 +193,8 @@ impl DiskChoice {
     }
 }
 
-/// The disks that several choices select, in order, each a different disk. `auto` selects among the disks that no
-/// other choice names.
+/// The disks that several choices select, in order, each a different disk. `auto` selects among the disks
+/// that no other choice names.
 ///
 /// # Errors
 /// A choice does not identify exactly one disk, or two select the same one.
@@ -242,8 +244,8 @@ impl Expect {
     }
 }
 
-/// The machine's only fixed disk, or else those that resemble the golden one. Disks in use count: a machine whose
-/// second disk is busy has two. With exclusions, only a disk that resembles the golden one qualifies.
+/// The machine's only fixed disk, or else those that resemble the golden one. Disks in use count: a machine
+/// whose second disk is busy has two. With exclusions, only a disk that resembles the golden one qualifies.
 fn automatic<'a>(bus: &str, size: u64, except: &[String], disks: &[&'a Disk]) -> Vec<&'a Disk> {
     let fixed: Vec<&Disk> = disks
         .iter()

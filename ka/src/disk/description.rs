@@ -1,8 +1,8 @@
 //! The description of a disk: its partitions with their types and sizes.
 //!
-//! It has two forms: the short one of [`super::desc`], and sfdisk's script ([`super::script`]), which can express
-//! more. Both give the same value, which is part of a run's plan and is checked by the same rules wherever it comes
-//! from.
+//! It has two forms: the short one of [`super::short_form`], and sfdisk's script ([`super::script`]), which
+//! can express more. Both give the same value, which is part of a run's plan and is checked by the same rules
+//! wherever it comes from.
 
 use super::guid::Guid;
 use super::kind::{PROTECTIVE, PartitionKind, TableKind};
@@ -22,8 +22,9 @@ pub const MAX_PARTITIONS: u32 = 255;
 /// The maximum weight of a [`Size::Fill`].
 pub const MAX_WEIGHT: u32 = 1000;
 
-/// A validated description: at least one partition, unique numbers, types that the table supports; in an MBR at most
-/// four primary partitions of which at most one is extended, and logical ones only with an extended one.
+/// A validated description: at least one partition, unique numbers, types that the table supports; in an MBR
+/// at most four primary partitions of which at most one is extended, and logical ones only with an extended
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct Description {
@@ -185,8 +186,8 @@ impl Description {
         self.header.sector.get_or_insert(sector);
     }
 
-    /// Changes a partition's type. The change is refused if the table does not support the type, or if it would turn a
-    /// container into a normal partition or vice versa.
+    /// Changes a partition's type. The change is refused if the table does not support the type, or if it
+    /// would turn a container into a normal partition or vice versa.
     pub fn set_kind(&mut self, number: u32, kind: PartitionKind) {
         let is_plain = kind.table() == self.table() && !kind.is_extended();
         let entry = self.entries.iter_mut().find(|e| e.number == number && e.role != Role::Extended);
@@ -195,9 +196,9 @@ impl Description {
         }
     }
 
-    /// Makes a partition take the remaining space, like the last partition with files in the description of a running
-    /// machine; for a logical one, also its extended partition. Starts are dropped, unless the order on the disk
-    /// differs from that of the numbers.
+    /// Makes a partition take the remaining space, like the last partition with files in the description of a
+    /// running machine; for a logical one, also its extended partition. Starts are dropped, unless the order
+    /// on the disk differs from that of the numbers.
     pub fn set_fill(&mut self, number: u32) {
         let is_logical = self.entry(number).is_some_and(|e| e.role == Role::Logical);
         let in_order = self.is_in_order();
@@ -218,8 +219,8 @@ impl Description {
         }
     }
 
-    /// The bytes that an extended partition needs for its logical ones of fixed size: each in whole MB, with one MB
-    /// before it for its table.
+    /// The bytes that an extended partition needs for its logical ones of fixed size: each in whole MB, with
+    /// one MB before it for its table.
     pub(super) fn extended_needs(&self, own: SectorSize) -> u64 {
         let logicals = self.entries.iter().filter(|e| e.role == Role::Logical);
         let mb = logicals.map(|e| match e.size {

@@ -1,9 +1,9 @@
 //! Extended boot records: the chain of small tables for logical partitions.
 //!
-//! The extended partition begins with the first table, and each is a sector like an MBR. Its first entry is a logical
-//! partition, counted from this sector; its second leads to the next table, counted from the start of the extended
-//! partition. Reading works as in Linux: all entries except extended ones are taken, and the first extended one is
-//! followed.
+//! The extended partition begins with the first table, and each is a sector like an MBR. Its first entry is a
+//! logical partition, counted from this sector; its second leads to the next table, counted from the start of
+//! the extended partition. Reading works as in Linux: all entries except extended ones are taken, and the
+//! first extended one is followed.
 
 use super::description::{DiskId, Role};
 use super::kind::PartitionKind;
@@ -18,7 +18,7 @@ use std::io::{Read, Seek};
 const LAST: u32 = 4 + super::description::MAX_LOGICALS;
 
 /// The type of the entry that leads to the next table.
-const LINK: u8 = super::desc::EXTENDED;
+const LINK: u8 = super::short_form::EXTENDED;
 
 /// The tables for a layout's logical partitions; an extended partition without any gets an empty table.
 ///

@@ -1,8 +1,8 @@
-//! The GUID partition table: a protective MBR, and two copies of header and entries, at the start and the end of the
-//! disk (UEFI specification, chapter 5).
+//! The GUID partition table: a protective MBR, and two copies of header and entries, at the start and the end
+//! of the disk (UEFI specification, chapter 5).
 //!
-//! The `gptman` crate knows the format and the checksums. It trusts a header's own size, so that is validated here
-//! first.
+//! The `gptman` crate knows the format and the checksums. It trusts a header's own size, so that is validated
+//! here first.
 
 use super::description::{DiskId, MAX_GPT_LENGTH, Role};
 use super::guid::Guid;
@@ -225,7 +225,8 @@ fn decode(sector: &[u8], entries: &[u8]) -> gptman::Result<Valid> {
     Ok(Valid { header, places })
 }
 
-/// The position and number of a header's entries, if they are plausible, so that memory and arithmetic suffice.
+/// The position and number of a header's entries, if they are plausible, so that memory and arithmetic
+/// suffice.
 fn check_header(sector: &[u8], at: Lba) -> Result<(Lba, u32), String> {
     let u32_at = |at: usize| -> u32 {
         sector.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))

@@ -1,7 +1,7 @@
 //! GUIDs, which identify GPT disks, their partitions, and partition types.
 //!
-//! On disk the first three of a GUID's five parts are little-endian (UEFI specification, appendix A); in text they are
-//! big-endian.
+//! On disk the first three of a GUID's five parts are little-endian (UEFI specification, appendix A); in text
+//! they are big-endian.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

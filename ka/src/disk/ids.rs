@@ -1,7 +1,7 @@
 //! Generates identifiers for disks and partitions from one random seed.
 //!
-//! This library has no source of randomness. The writer of a table supplies 32 random bytes, from which all signatures
-//! and GUIDs of one disk are derived.
+//! This library has no source of randomness. The writer of a table supplies 32 random bytes, from which all
+//! signatures and GUIDs of one disk are derived.
 
 use super::description::DiskSignature;
 use super::guid::Guid;

@@ -48,7 +48,8 @@ const fn gpt(gpt: u128, short: &'static [&'static str], name: &'static str) -> K
     Known { mbr: None, gpt: Some(Guid::new(gpt)), short, name }
 }
 
-/// The types that this library uses, or that a person is likely to name. Any other is given by number or GUID.
+/// The types that this library uses, or that a person is likely to name. Any other is given by number or
+/// GUID.
 const KNOWN: &[Known] = &[
     both(0x83, 0x0fc63daf_8483_4772_8e79_3d69d8477de4, &["L", "linux"], "Linux filesystem"),
     both(0x82, 0x0657fd6d_a4ab_43c4_84e5_0933c84b4f4f, &["S", "swap"], "Linux swap"),
@@ -119,8 +120,8 @@ impl PartitionKind {
         Self::short("swap", table).unwrap_or(Self::Mbr(0x82))
     }
 
-    /// Parses a type as sfdisk does: a shortcut or alias (`L`, `linux`), a hexadecimal MBR number, a GUID, or a name
-    /// from `sfdisk -T`, of which only letters and digits count.
+    /// Parses a type as sfdisk does: a shortcut or alias (`L`, `linux`), a hexadecimal MBR number, a GUID, or
+    /// a name from `sfdisk -T`, of which only letters and digits count.
     #[must_use]
     pub fn parse(text: &str, table: TableKind) -> Option<Self> {
         if let Some(kind) = Self::short(text, table) {
@@ -222,8 +223,8 @@ impl PartitionKind {
         self.is_one_of("BIOS boot")
     }
 
-    /// Whether a partition of this type has a size determined by its purpose, not by the disk: boot partitions, and
-    /// swap.
+    /// Whether a partition of this type has a size determined by its purpose, not by the disk: boot
+    /// partitions, and swap.
     #[must_use]
     pub fn is_of_fixed_size(self) -> bool {
         self.is_swap()

@@ -5,11 +5,11 @@
 //! 0 the active flag (`80` or `00`), 1–3 the first sector as cylinder, head and sector, 4 the type, 5–7
 //! the last sector likewise, 8–11 the first sector's number, 12–15 the number of sectors.
 
-use super::desc::SWAP;
 pub use super::description::DiskSignature;
 pub use super::kind::PROTECTIVE;
 use super::kind::PartitionKind;
 use super::layout::{Layout, Placed};
+use super::short_form::SWAP;
 use super::units::{Lba, SectorCount};
 use std::fmt;
 
@@ -96,8 +96,8 @@ impl Mbr {
         self.encode_from([Lba(0); 4])
     }
 
-    /// The bytes of a table whose entries are counted from another sector than the start of the disk. Cylinder, head
-    /// and sector are still the disk's.
+    /// The bytes of a table whose entries are counted from another sector than the start of the disk.
+    /// Cylinder, head and sector are still the disk's.
     pub(super) fn encode_from(&self, origins: [Lba; 4]) -> Result<[u8; SIZE], MbrError> {
         let mut bytes = [0; SIZE];
         bytes[..BOOT_CODE].copy_from_slice(&self.boot_code);
@@ -206,8 +206,8 @@ impl From<&Placed> for Entry {
     }
 }
 
-/// Sets the active flag of one partition in the bytes of an MBR and clears the others. The boot code, which a boot
-/// loader may have written since, stays as it is.
+/// Sets the active flag of one partition in the bytes of an MBR and clears the others. The boot code, which a
+/// boot loader may have written since, stays as it is.
 ///
 /// # Errors
 /// The bytes are not an MBR, or the partition does not exist.
@@ -241,8 +241,8 @@ impl fmt::Debug for Mbr {
     }
 }
 
-/// A sector as cylinder, head and sector of a disk with 255 heads and 63 sectors per track, as is customary; the
-/// maximum values if the sector is out of their range.
+/// A sector as cylinder, head and sector of a disk with 255 heads and 63 sectors per track, as is customary;
+/// the maximum values if the sector is out of their range.
 fn chs(sector: u32) -> [u8; 3] {
     const HEADS: u32 = 255;
     const SECTORS: u32 = 63;

@@ -1,7 +1,7 @@
-//! Partition tables: the description of a disk, its layout on a disk of a given size, and the bytes of MBR and GPT.
+//! Partition tables: the description of a disk, its layout on a disk of a given size, and the bytes of MBR
+//! and GPT.
 
 pub mod choice;
-pub mod desc;
 pub mod description;
 mod ebr;
 mod gpt;
@@ -13,6 +13,7 @@ pub mod mbr;
 mod on_disk;
 pub mod problem;
 pub mod script;
+pub mod short_form;
 pub mod table;
 mod text;
 pub mod units;

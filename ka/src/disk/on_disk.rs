@@ -26,8 +26,8 @@ impl Table {
 }
 
 impl Layout {
-    /// The writes for this table, in order: the first sector is the last. There is no boot code and no active flag;
-    /// they are written when the node is finished ([`mbr::set_active`]).
+    /// The writes for this table, in order: the first sector is the last. There is no boot code and no active
+    /// flag; they are written when the node is finished ([`mbr::set_active`]).
     ///
     /// # Errors
     /// A partition overlaps another, or is beyond the table's range.

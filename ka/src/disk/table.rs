@@ -1,7 +1,7 @@
 //! Reads and writes the partition table of a disk, of either kind.
 //!
-//! Reading is lenient: it returns what a damaged table still says, with its findings, and the caller decides. Tables
-//! are written in an order that makes the first sector the last: before that, the disk has no table.
+//! Reading is lenient: it returns what a damaged table still says, with its findings, and the caller decides.
+//! Tables are written in an order that makes the first sector the last: before that, the disk has no table.
 
 use super::description::{Description, DiskId, Entry, Header, Length, Role, Size};
 use super::kind::{PartitionKind, TableKind};

@@ -4,23 +4,23 @@ use std::fmt;
 
 use super::description::{Description, Format, Rendered};
 use super::problem::DescError;
-use super::{desc, script};
+use super::{script, short_form};
 
 impl Description {
-    /// Parses a description in either form; `file` is its name for messages. A line with `=` or a comma, or a header
-    /// such as `label: gpt`, marks a script.
+    /// Parses a description in either form; `file` is its name for messages. A line with `=` or a comma, or a
+    /// header such as `label: gpt`, marks a script.
     ///
     /// # Errors
     /// The first problem, with its place.
     pub fn parse(text: &str, file: &str) -> Result<Self, DescError> {
-        if script::looks_like_one(text) { script::parse(text, file) } else { desc::parse(text, file) }
+        if script::looks_like_one(text) { script::parse(text, file) } else { short_form::parse(text, file) }
     }
 
     /// The text in one of the two forms, and what that form cannot express.
     #[must_use]
     pub fn render(&self, format: Format) -> Rendered {
         match format {
-            Format::Desc => desc::render(self),
+            Format::Desc => short_form::render(self),
             Format::Sfdisk => Rendered { text: script::render(self), missing: Vec::new() },
         }
     }

@@ -1,10 +1,11 @@
-//! Quantities of a disk, each with its own type: a sector number is not a size, and neither is a number of bytes.
+//! Quantities of a disk, each with its own type: a sector number is not a size, and neither is a number of
+//! bytes.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Bytes in a MB of a desc: 2^20, as in the original. Partitions aligned to 1 MiB then have whole MB, and a size in a
-/// desc is exactly the partition's size.
+/// Bytes in a MB of a desc: 2^20, as in the original. Partitions aligned to 1 MiB then have whole MB, and a
+/// size in a desc is exactly the partition's size.
 pub const MB: u64 = 1 << 20;
 
 /// A logical block address: the number of a sector, from 0.
@@ -125,8 +126,8 @@ impl fmt::Display for Against {
     }
 }
 
-/// Bytes of disks and files for a person, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9 bytes, as disk
-/// makers count.
+/// Bytes of disks and files for a person, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9 bytes,
+/// as disk makers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decimal(pub u64);
 

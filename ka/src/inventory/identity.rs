@@ -1,16 +1,17 @@
 //! The identity of a disk. It is compared before the first write, so that only the confirmed disk is erased.
 //!
-//! The kernel's name is not reliable: at the next boot, or after a cable was moved, `sda` may be another disk. An
-//! identity holds the other properties that the disk and the kernel report. Within one boot all of them must match,
-//! above all the kernel's sequence number of the medium. Across boots the disk must be recognised by its own name
-//! (worldwide name or serial number) or, if it has none, by the place where it is attached: that is its [`Pin`].
+//! The kernel's name is not reliable: at the next boot, or after a cable was moved, `sda` may be another
+//! disk. An identity holds the other properties that the disk and the kernel report. Within one boot all of
+//! them must match, above all the kernel's sequence number of the medium. Across boots the disk must be
+//! recognised by its own name (worldwide name or serial number) or, if it has none, by the place where it is
+//! attached: that is its [`Pin`].
 
 use crate::inventory::Disk;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The properties that distinguish a disk from others. An empty text is unknown, or does not distinguish the disk from
-/// another one in the same machine.
+/// The properties that distinguish a disk from others. An empty text is unknown, or does not distinguish the
+/// disk from another one in the same machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskIdentity {
     /// Size in bytes.
@@ -25,8 +26,8 @@ pub struct DiskIdentity {
     pub path: String,
     /// The boot in which the kernel assigned the sequence number.
     pub boot: String,
-    /// The kernel's number of the medium (BLKGETDISKSEQ): a new one for every disk that appears, and for every file
-    /// attached to a loop device.
+    /// The kernel's number of the medium (BLKGETDISKSEQ): a new one for every disk that appears, and for
+    /// every file attached to a loop device.
     pub sequence: Option<u64>,
     /// The backing of a loop device.
     pub backing: Option<Backing>,
@@ -149,8 +150,8 @@ pub fn find<'a>(shown: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, Mis
     }
 }
 
-/// Clears properties that do not distinguish a disk from the machine's other ones: cheap adapters all have the same
-/// serial number.
+/// Clears properties that do not distinguish a disk from the machine's other ones: cheap adapters all have
+/// the same serial number.
 pub fn keep_what_tells(disks: &mut [Disk]) {
     let all: Vec<DiskIdentity> = disks.iter().map(|disk| disk.identity.clone()).collect();
     for (i, disk) in disks.iter_mut().enumerate() {

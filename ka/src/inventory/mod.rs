@@ -49,13 +49,15 @@ pub struct Card {
     pub mac: String,
     /// Its addresses, without prefix lengths.
     pub addresses: Vec<std::net::IpAddr>,
-    /// The speed negotiated with its switch, in Mbit/s; `None` without a carrier, or if the driver does not report it.
+    /// The speed negotiated with its switch, in Mbit/s; `None` without a carrier, or if the driver does not
+    /// report it.
     pub speed: Option<u32>,
     /// The duplex mode; `None` if the driver does not report it.
     pub duplex: Option<Duplex>,
 }
 
-/// Whether a card can send and receive at the same time. A chain needs that: every node relays what it receives.
+/// Whether a card can send and receive at the same time. A chain needs that: every node relays what it
+/// receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Duplex {
     /// Only one of the two at a time.
@@ -77,14 +79,15 @@ pub struct Disk {
     pub model: String,
     /// The serial number that the device reports, trimmed; empty if it reports none.
     pub serial: String,
-    /// How it is attached: `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if unknown.
+    /// How it is attached: `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if
+    /// unknown.
     pub bus: String,
     /// It is attached to a hot-pluggable bus: USB, `FireWire`, Thunderbolt; regardless of its own `bus`.
     pub external: bool,
     /// Its names in /dev/disk/by-id: those that udev created, and those that it would create.
     pub by_id: Vec<String>,
-    /// It is in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or its location is unknown: other
-    /// machines may use it.
+    /// It is in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or its location is unknown:
+    /// other machines may use it.
     pub network: bool,
     /// The kernel reports removable media, or it is an SD card.
     pub removable: bool,

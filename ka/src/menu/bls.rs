@@ -40,8 +40,8 @@ pub fn parse(entry: &str) -> Option<MenuEntry> {
     (!kernel.is_empty() && !command_line.contains('$')).then_some(MenuEntry { kernel, initrd, command_line })
 }
 
-/// The default among entries with these file names: the newest that matches one of `patterns`, with or without
-/// `.conf`; if none matches, the newest of all.
+/// The default among entries with these file names: the newest that matches one of `patterns`, with or
+/// without `.conf`; if none matches, the newest of all.
 #[must_use]
 pub fn default_of(names: &[&str], patterns: &[String]) -> Option<usize> {
     let newest = |fits: &dyn Fn(&str) -> bool| {

@@ -1,8 +1,8 @@
 //! GRUB's default menu entry, from the menu that grub-mkconfig writes.
 //!
-//! The menu is a script. Only its entries, its submenus and its default are interpreted: `set default=` by number,
-//! title or id, with `>` for submenus, or the value saved in the environment block. See the chapter on `grubenv` in
-//! the manual, and grub-mkconfig's `00_header.in`.
+//! The menu is a script. Only its entries, its submenus and its default are interpreted: `set default=` by
+//! number, title or id, with `>` for submenus, or the value saved in the environment block. See the chapter
+//! on `grubenv` in the manual, and grub-mkconfig's `00_header.in`.
 
 use super::{MenuEntry, is_dispensable};
 
@@ -28,8 +28,8 @@ struct Item {
     items: Option<Vec<Item>>,
 }
 
-/// Finds the default in the menu's text and the text of the environment block stored next to it. What is uncertain is
-/// added to `doubts`, as sentences for the operator.
+/// Finds the default in the menu's text and the text of the environment block stored next to it. What is
+/// uncertain is added to `doubts`, as sentences for the operator.
 pub fn default_entry(text: &str, environment: &str, doubts: &mut Vec<String>) -> Start {
     let name = default_name(text, environment, doubts);
     if text.lines().any(|line| words(line).first().is_some_and(|word| word == "blscfg")) {
@@ -50,8 +50,8 @@ pub fn default_entry(text: &str, environment: &str, doubts: &mut Vec<String>) ->
     }
 }
 
-/// The final value of `default`. grub-mkconfig's menu sets it twice: to the entry saved for one boot, if any, or else
-/// to the configured one.
+/// The final value of `default`. grub-mkconfig's menu sets it twice: to the entry saved for one boot, if any,
+/// or else to the configured one.
 fn default_name(text: &str, environment: &str, doubts: &mut Vec<String>) -> Option<String> {
     let saved = |name: &str| {
         let of_name = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
@@ -154,8 +154,8 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
             let plain = !words.command_line.contains('$') && !kernel.contains('$');
             item.words = plain.then_some(words);
         }
-        // Of several files the last is the distribution's own. Those before it are microcode, which the running kernel
-        // has loaded or not.
+        // Of several files the last is the distribution's own. Those before it are microcode, which the
+        // running kernel has loaded or not.
         ("initrd" | "initrd16" | "initrdefi", files) => {
             if let (Some(words), Some(last)) =
                 (&mut item.words, files.iter().rfind(|file| !is_dispensable(file)))

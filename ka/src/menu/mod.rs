@@ -1,5 +1,5 @@
-//! What a boot loader would start, read from its configuration: GRUB's menu, and Boot Loader Specification entries,
-//! which systemd-boot uses, and GRUB on Fedora and its relatives.
+//! What a boot loader would start, read from its configuration: GRUB's menu, and Boot Loader Specification
+//! entries, which systemd-boot uses, and GRUB on Fedora and its relatives.
 
 pub mod bls;
 pub mod grub;
@@ -15,8 +15,8 @@ pub struct MenuEntry {
     pub command_line: String,
 }
 
-/// Whether a word contains a variable that is empty elsewhere and only affects appearance or tuning: Ubuntu's for the
-/// splash screen, and tuned's.
+/// Whether a word contains a variable that is empty elsewhere and only affects appearance or tuning: Ubuntu's
+/// for the splash screen, and tuned's.
 fn is_dispensable(word: &str) -> bool {
     matches!(word, "$vt_handoff" | "${vt_handoff}" | "$tuned_params" | "$tuned_initrd")
 }

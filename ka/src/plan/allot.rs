@@ -8,7 +8,8 @@ use crate::disk::layout::Layout;
 use crate::disk::units::{MB, SectorSize};
 use std::collections::BTreeMap;
 
-/// Bytes at the start of a physical volume without extents: LVM's metadata. Stated when the volume is created.
+/// Bytes at the start of a physical volume without extents: LVM's metadata. Stated when the volume is
+/// created.
 pub const PV_HEAD: u64 = MB;
 
 /// The layout of one group.
@@ -43,7 +44,8 @@ pub fn allot(storage: &Storage, layouts: &[Layout]) -> Result<Vec<Allotment>, Fi
     storage.groups.iter().map(|group| allot_one(storage, group, layouts)).collect()
 }
 
-/// The bytes that a physical volume of a group needs. Its contents are known only if it is the group's only one.
+/// The bytes that a physical volume of a group needs. Its contents are known only if it is the group's only
+/// one.
 #[must_use]
 pub(super) fn least_of_member(storage: &Storage, group: GroupId, sector: SectorSize) -> u64 {
     let Some(group) = storage.group(group) else { return PV_HEAD };
@@ -180,8 +182,8 @@ fn deal(
     Ok(dealt)
 }
 
-/// Shares `have` by weight; `free` is the weight of the part that stays unused. No share is smaller than its need, and
-/// the needs together do not exceed `have`.
+/// Shares `have` by weight; `free` is the weight of the part that stays unused. No share is smaller than its
+/// need, and the needs together do not exceed `have`.
 fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
     let mut shares: Vec<Option<u64>> = vec![None; all.len()];
     loop {
@@ -243,8 +245,8 @@ fn cost_of_least(
     lv.layout.cost(whole(lv, bytes, group), group.extent)
 }
 
-/// Chooses the physical volumes for a volume: those with the most room. A volume on several of them takes the same
-/// amount from each.
+/// Chooses the physical volumes for a volume: those with the most room. A volume on several of them takes the
+/// same amount from each.
 fn place(
     storage: &Storage,
     lv: &LogicalVolume,

@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for VersionedPlan {
 mod tests {
     use super::*;
     use crate::inventory::Firmware;
-    use crate::plan::{After, BootPlan, FinishPlan, Loader};
+    use crate::plan::{BootPlan, FinalAction, FinishPlan, Loader};
 
     #[test]
     fn a_plan_of_another_version_says_so() {
@@ -131,7 +131,7 @@ mod tests {
             storage: Storage::default(),
             boot: BootPlan::new(Loader::Grub, Firmware::Bios),
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         let versioned = VersionedPlan::from(ConfirmedPlan { plan, disks: Vec::new() });
         let mut bytes = postcard::to_stdvec(&versioned).unwrap();

@@ -1,7 +1,7 @@
 //! Whether a plan fits a disk: all checks that are possible before the first write.
 //!
-//! The controller checks the golden disk before a node is touched, and each node checks its own disk. So a disk that
-//! is too small is detected while it is still unchanged.
+//! The controller checks the golden disk before a node is touched, and each node checks its own disk. So a
+//! disk that is too small is detected while it is still unchanged.
 
 use super::allot::least_of;
 pub use super::check::FitError;
@@ -13,8 +13,9 @@ use crate::disk::layout::{Layout, Least, Placed, Placing};
 use crate::disk::units::{DiskSize, SectorSize};
 use std::collections::BTreeSet;
 
-/// Places the partitions of one of the plan's disks on a disk of this size, and checks that every volume on it has its
-/// partition, of the right kind and large enough. What takes a share of the disk gets at least what its contents need.
+/// Places the partitions of one of the plan's disks on a disk of this size, and checks that every volume on
+/// it has its partition, of the right kind and large enough. What takes a share of the disk gets at least
+/// what its contents need.
 ///
 /// # Errors
 /// The first part that does not fit, with the figures.

@@ -38,8 +38,8 @@ pub struct LogicalVolume {
 pub enum LogicalSize {
     /// The same number of bytes on every node.
     Fixed(u64),
-    /// The same share of the node's group as these bytes are of the golden group. Fixed sizes are subtracted from both
-    /// groups first.
+    /// The same share of the node's group as these bytes are of the golden group. Fixed sizes are subtracted
+    /// from both groups first.
     Scaled(u64),
     /// A percentage of the group.
     Share(u8),
@@ -199,8 +199,8 @@ pub fn mapper_name(group: &str, volume: &str) -> String {
     format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
 }
 
-/// Whether LVM accepts this as the name of a group or a volume (lvm(8), "VALID NAMES"), so that it can be an argument
-/// of its tools and part of a path.
+/// Whether LVM accepts this as the name of a group or a volume (lvm(8), "VALID NAMES"), so that it can be an
+/// argument of its tools and part of a path.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"+_.-".contains(&b);

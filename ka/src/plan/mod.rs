@@ -25,8 +25,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use zeroize::Zeroize;
 
-/// Everything that a node must know to become a copy of the golden node. The controller makes and checks it before any
-/// node is touched, and the agent executes it.
+/// Everything that a node must know to become a copy of the golden node. The controller makes and checks it
+/// before any node is touched, and the agent executes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The run's name.
@@ -38,7 +38,7 @@ pub struct Plan {
     /// How the node gets its own identity.
     pub finish: FinishPlan,
     /// What the node does at the end.
-    pub after: After,
+    pub after: FinalAction,
 }
 
 /// One disk to erase and partition.
@@ -54,7 +54,8 @@ pub struct DiskPlan {
     pub keep_ids: bool,
     /// Boot code for the first sector (446 bytes), if no boot loader is installed (`-m`, `-M`).
     pub boot_code: Option<Vec<u8>>,
-    /// The only entry of a GPT's protective MBR is active, for a BIOS that boots no disk without an active entry.
+    /// The only entry of a GPT's protective MBR is active, for a BIOS that boots no disk without an active
+    /// entry.
     pub protective_active: bool,
 }
 
@@ -77,8 +78,8 @@ pub struct FileSystemPlan {
     pub uuid: Option<String>,
     /// How it is created, as far as the golden file system shows.
     pub shape: Shape,
-    /// Its mount point, as seen from the clone's root (`/`, `/boot`). `None` for swap, for file systems that are not
-    /// mounted, and if only `subvolumes` are mounted.
+    /// Its mount point, as seen from the clone's root (`/`, `/boot`). `None` for swap, for file systems that
+    /// are not mounted, and if only `subvolumes` are mounted.
     pub mount_point: Option<String>,
     /// The subvolumes of a btrfs, outer ones first.
     pub subvolumes: Vec<Subvolume>,
@@ -88,11 +89,11 @@ pub struct FileSystemPlan {
     pub used: u64,
     /// The inodes that the golden files take, if their number is fixed at creation (ext); otherwise 0.
     pub inodes: u64,
-    /// The compression option of a golden btrfs, as the kernel lists it: `compress=zstd:3`. The node writes with it
-    /// too.
+    /// The compression option of a golden btrfs, as the kernel lists it: `compress=zstd:3`. The node writes
+    /// with it too.
     pub compress: Option<String>,
-    /// The golden node's names for this file system: the clone's configuration may use them, and they are replaced
-    /// with the new file system's names.
+    /// The golden node's names for this file system: the clone's configuration may use them, and they are
+    /// replaced with the new file system's names.
     pub golden: Option<GoldenNames>,
 }
 
@@ -188,8 +189,8 @@ impl std::fmt::Display for FileSystemKind {
     }
 }
 
-/// How a file system is created: the properties of the golden one that the tools can set. Anything unset is left to
-/// the tool's default.
+/// How a file system is created: the properties of the golden one that the tools can set. Anything unset is
+/// left to the tool's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// The size in bytes of a block (ext, XFS), a btrfs sector, or a FAT cluster.
@@ -200,8 +201,8 @@ pub struct Shape {
     pub bytes_per_inode: Option<u32>,
     /// Reserved blocks in thousandths of a percent of all blocks (ext).
     pub reserved: Option<u32>,
-    /// Features by the names of the tool that sets them: all features of the golden one (ext: as `dumpe2fs -h` lists
-    /// them; XFS: `crc`, `reflink`, …; btrfs: `-O` names).
+    /// Features by the names of the tool that sets them: all features of the golden one (ext: as `dumpe2fs
+    /// -h` lists them; XFS: `crc`, `reflink`, …; btrfs: `-O` names).
     pub features: Option<Vec<String>>,
     /// The FAT width in bits: 12, 16 or 32.
     pub fat_bits: Option<u8>,
@@ -232,8 +233,8 @@ pub struct ExtSettings {
     pub cluster_size: Option<u32>,
 }
 
-/// The directory under a mount point, as it is without the mount. It is in no stream: reading a mount point returns
-/// the root of the mounted file system.
+/// The directory under a mount point, as it is without the mount. It is in no stream: reading a mount point
+/// returns the root of the mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Covered {
     /// The mount point, as seen from the clone's root.
@@ -248,8 +249,8 @@ pub struct Covered {
     pub mtime: (i64, u32),
     /// Extended attributes: names and values, with ACLs in the kernel's binary form.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Inode flags, project and the like: `chattr +i` on a mount point prevents files from being written into it while
-    /// nothing is mounted.
+    /// Inode flags, project and the like: `chattr +i` on a mount point prevents files from being written into
+    /// it while nothing is mounted.
     pub traits: crate::archive::Traits,
 }
 
@@ -307,13 +308,14 @@ pub struct BootPlan {
     pub convert_firmware: bool,
     /// The boot source that the node's firmware tries first from now on.
     pub order: BootOrder,
-    /// The firmware's menu must have an entry for the node's system, or the node fails (`--nvram require`). Otherwise
-    /// a loader at the default path that every firmware tries is enough.
+    /// The firmware's menu must have an entry for the node's system, or the node fails (`--nvram require`).
+    /// Otherwise a loader at the default path that every firmware tries is enough.
     pub require_nvram: bool,
 }
 
 impl BootPlan {
-    /// This boot loader, for nodes with the golden node's firmware type; all other settings are the usual ones.
+    /// This boot loader, for nodes with the golden node's firmware type; all other settings are the usual
+    /// ones.
     #[must_use]
     pub fn new(loader: Loader, golden_firmware: Firmware) -> Self {
         Self {
@@ -449,8 +451,8 @@ pub struct NodeAddress {
     pub gateway: Option<IpAddr>,
 }
 
-/// The golden node's place in the network: the card through which it serves the nodes, and the address that a node's
-/// address replaces, which may be on another card.
+/// The golden node's place in the network: the card through which it serves the nodes, and the address that a
+/// node's address replaces, which may be on another card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenHost {
     /// The address.
@@ -499,7 +501,7 @@ pub struct FirstBoot {
 
 /// What a node does at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum After {
+pub enum FinalAction {
     /// Reboots.
     Reboot,
     /// Starts the installed system's kernel, without the firmware and the boot loader.
@@ -510,7 +512,7 @@ pub enum After {
     Shell,
 }
 
-impl FromStr for After {
+impl FromStr for FinalAction {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -1,7 +1,7 @@
 //! What a plan would do to a machine's disks: their current contents, and what would be written instead.
 //!
-//! The operator reads it before confirming, and scripts read it as JSON. `kactl run --dry-run` builds it from a node's
-//! report, and `ka-agent disk plan` from the machine that it runs on. Both use [`Report::new`].
+//! The operator reads it before confirming, and scripts read it as JSON. `kactl run --dry-run` builds it from
+//! a node's report, and `ka-agent disk plan` from the machine that it runs on. Both use [`Report::new`].
 
 #[cfg(test)]
 mod tests;
@@ -68,7 +68,7 @@ pub struct DiskReport {
     /// The disk with its current contents; `None` if the choice is not certain.
     pub disk: Option<Disk>,
     /// The action on it.
-    pub outcome: Outcome,
+    pub outcome: DiskAction,
     /// The choice of another disk because of which nothing is written here either.
     pub because_of: Option<String>,
 }
@@ -76,7 +76,7 @@ pub struct DiskReport {
 /// The action on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum DiskAction {
     /// All its contents are erased, and this is written.
     Erase(NewTable),
     /// Nothing is written, for this reason.
@@ -170,7 +170,7 @@ impl Report {
         let groups = match NewGroup::all(storage, &disks) {
             Ok(groups) => groups,
             Err(reason) => {
-                disks.iter_mut().for_each(|disk| disk.outcome = Outcome::Refuse(reason.to_string()));
+                disks.iter_mut().for_each(|disk| disk.outcome = DiskAction::Refuse(reason.to_string()));
                 Vec::new()
             }
         };
@@ -181,7 +181,7 @@ impl Report {
     /// Whether everything would be written.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.disks.iter().all(|disk| matches!(disk.outcome, Outcome::Erase(_)))
+        self.disks.iter().all(|disk| matches!(disk.outcome, DiskAction::Erase(_)))
     }
 }
 
@@ -192,11 +192,13 @@ fn plan_disk(plan: &DiskPlan, disks: &[Disk]) -> Option<Disk> {
 
 /// Spares all disks if one of them is refused. All are checked before the first is written.
 fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
-    let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, Outcome::Refuse(_))) else { return };
+    let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, DiskAction::Refuse(_))) else {
+        return;
+    };
     let refused = refused.choice.clone();
     let reason = format!("nothing is written, as {refused} is refused");
-    for disk in disks.iter_mut().filter(|disk| matches!(disk.outcome, Outcome::Erase(_))) {
-        disk.outcome = Outcome::Refuse(reason.clone());
+    for disk in disks.iter_mut().filter(|disk| matches!(disk.outcome, DiskAction::Erase(_))) {
+        disk.outcome = DiskAction::Refuse(reason.clone());
         disk.because_of = Some(refused.clone());
     }
 }
@@ -212,7 +214,7 @@ impl DiskReport {
         match fit(storage, index, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
-                outcome: Outcome::Erase(NewTable::new(storage, index, &layout, &disk.name)),
+                outcome: DiskAction::Erase(NewTable::new(storage, index, &layout, &disk.name)),
                 disk: Some(disk.clone()),
                 because_of: None,
             },
@@ -221,7 +223,7 @@ impl DiskReport {
     }
 
     fn refused(plan: &DiskPlan, disk: Option<Disk>, reason: String) -> Self {
-        Self { choice: plan.disk.to_string(), disk, outcome: Outcome::Refuse(reason), because_of: None }
+        Self { choice: plan.disk.to_string(), disk, outcome: DiskAction::Refuse(reason), because_of: None }
     }
 }
 
@@ -230,7 +232,7 @@ impl NewGroup {
     fn all(storage: &Storage, disks: &[DiskReport]) -> Result<Vec<Self>, FitError> {
         let mut layouts = Vec::new();
         for (index, report) in disks.iter().enumerate() {
-            let (Outcome::Erase(_), Some(disk)) = (&report.outcome, &report.disk) else {
+            let (DiskAction::Erase(_), Some(disk)) = (&report.outcome, &report.disk) else {
                 return Ok(Vec::new());
             };
             let Ok(sector) = SectorSize::try_from(disk.sector_size) else { return Ok(Vec::new()) };

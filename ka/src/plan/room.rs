@@ -40,7 +40,8 @@ pub fn room(fs: &FileSystemPlan, size: u64) -> u64 {
         FileSystemKind::Jfs => size.saturating_sub((size / 256).min(128 * MB)),
         // One bitmap block per 32768 blocks; the journal counts as used.
         FileSystemKind::Reiserfs => size.saturating_sub(size / 32768),
-        // The size of btrfs trees is unknown until they grow. FAT tables take at most a 128th, often a 1000th.
+        // The size of btrfs trees is unknown until they grow. FAT tables take at most a 128th, often a
+        // 1000th.
         FileSystemKind::Btrfs | FileSystemKind::Vfat | FileSystemKind::Swap => size,
     }
 }
@@ -61,15 +62,15 @@ pub fn size_for(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
     mb.saturating_mul(MB)
 }
 
-/// The bytes that files can use on an ext4 of this size: everything except inode tables and journal, as mke2fs creates
-/// them by default.
+/// The bytes that files can use on an ext4 of this size: everything except inode tables and journal, as
+/// mke2fs creates them by default.
 #[must_use]
 pub fn ext4_room(size: u64) -> u64 {
     room(&FileSystemPlan::new(FileSystemKind::Ext4), size)
 }
 
-/// The inodes that a file system needs for the golden files: a few more than they take, for the system's first hours.
-/// 0 if inodes are created on demand.
+/// The inodes that a file system needs for the golden files: a few more than they take, for the system's
+/// first hours. 0 if inodes are created on demand.
 #[must_use]
 pub fn inodes_needed(fs: &FileSystemPlan) -> u64 {
     match (fs.kind, fs.inodes) {
@@ -91,8 +92,8 @@ pub fn most_inodes(kind: FileSystemKind, size: u64) -> u64 {
     }
 }
 
-/// The bytes per inode for an ext of this size: the golden one's, or mke2fs's default; fewer if the golden files need
-/// more inodes.
+/// The bytes per inode for an ext of this size: the golden one's, or mke2fs's default; fewer if the golden
+/// files need more inodes.
 #[must_use]
 pub fn bytes_per_inode(fs: &FileSystemPlan, size: u64) -> u64 {
     let wanted = fs.shape.bytes_per_inode.map_or_else(|| default_bytes_per_inode(size), u64::from);
@@ -139,8 +140,8 @@ pub fn journal_blocks(blocks: u64) -> u64 {
     }
 }
 
-/// Whether a partition of this size can have a FAT32 by the specification: at least 65,525 clusters, which are then
-/// one sector each, and two tables for them.
+/// Whether a partition of this size can have a FAT32 by the specification: at least 65,525 clusters, which
+/// are then one sector each, and two tables for them.
 #[must_use]
 pub fn holds_fat32(size: u64, sector: SectorSize) -> bool {
     size >= least_fat32(sector)

@@ -1,8 +1,8 @@
 //! The new content of a node's disks, as a graph of volumes.
 //!
-//! A volume is a byte range with one content. Its backing says where the bytes are: a partition of a disk is the
-//! simplest case. Volumes have ids, and the graph's edges use ids. So the order of the list means nothing, and a file
-//! system does not depend on its backing.
+//! A volume is a byte range with one content. Its backing says where the bytes are: a partition of a disk is
+//! the simplest case. Volumes have ids, and the graph's edges use ids. So the order of the list means
+//! nothing, and a file system does not depend on its backing.
 
 use super::{DiskPlan, FileSystemPlan, GoldenNames, GroupId, LogicalVolume, RawPlan, VolumeGroup};
 use serde::{Deserialize, Serialize};
@@ -121,8 +121,8 @@ impl Storage {
         }
     }
 
-    /// Adds the disks and partitions of another graph, with new ids and disk indexes. Groups have the same ids in
-    /// both.
+    /// Adds the disks and partitions of another graph, with new ids and disk indexes. Groups have the same
+    /// ids in both.
     pub fn append(&mut self, other: Self) {
         let first = self.disks.len();
         self.disks.extend(other.disks);
@@ -205,7 +205,8 @@ impl Storage {
         self.groups.iter().find(|group| group.id == id)
     }
 
-    /// The physical volumes of a group. Only partitions can be physical volumes, so that no group contains itself.
+    /// The physical volumes of a group. Only partitions can be physical volumes, so that no group contains
+    /// itself.
     pub fn members(&self, group: GroupId) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(move |volume| {
             let is_member =

@@ -3,9 +3,9 @@
 //! ```text
 //! kind u8 (0 a part of the stream, 1 its end) | ciphertext | tag (16 bytes)
 //! ```
-//! A block's number is its place in the stream, which both sides know, so that it does not travel: it is the nonce, and
-//! with the stream's id and the kind the associated data. A block that was altered, or that belongs to another place
-//! or stream, does not open.
+//! A block's number is its place in the stream, which both sides know, so that it does not travel: it is the
+//! nonce, and with the stream's id and the kind the associated data. A block that was altered, or that
+//! belongs to another place or stream, does not open.
 
 use std::sync::Arc;
 
@@ -19,12 +19,13 @@ use super::pool::{Bytes, Pool};
 pub const MAX_BLOCK: usize = 1024 * 1024;
 /// The largest size that every window allows.
 const LEAST_MAX_BLOCK: usize = 64 * 1024;
-/// At least this many of the largest blocks fit into a window: with fewer, the stream would stall at each hop.
+/// At least this many of the largest blocks fit into a window: with fewer, the stream would stall at each
+/// hop.
 const IN_WINDOW: u64 = 32;
 const HEADER: usize = 1;
 const TAG: usize = 16;
-/// The most plain bytes that fit into a block.
-pub const MAX_PLAIN: usize = MAX_BLOCK - HEADER - TAG;
+/// The maximum length of the plaintext in a block.
+pub const MAX_PLAINTEXT: usize = MAX_BLOCK - HEADER - TAG;
 /// The plain length of the final block: the total, the content's hash, and the SHA-256 if it was requested.
 pub const FINAL_LEN: usize = 8 + 32;
 const SUM: usize = 32;
@@ -51,11 +52,11 @@ pub fn max_block(window: u64) -> usize {
 /// The summary of the whole stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
-    /// The plain stream's length in bytes.
+    /// The uncompressed stream's length in bytes.
     pub length: u64,
     /// The BLAKE3 hash of the content of all blocks before the final one: the root of [`crate::proof`].
     pub hash: [u8; 32],
-    /// The plain stream's SHA-256, if the golden node was asked for it.
+    /// The uncompressed stream's SHA-256, if the golden node was asked for it.
     pub sha256: Option<[u8; SUM]>,
 }
 
@@ -151,15 +152,15 @@ impl Sealer {
     /// Seals the next block.
     ///
     /// # Errors
-    /// [`SealError::Length`] when `plain` is longer than [`MAX_PLAIN`].
-    pub fn seal(&mut self, plain: &[u8]) -> Result<Block, SealError> {
-        self.seal_with(&[plain], PART)
+    /// [`SealError::Length`] when `plaintext` is longer than [`MAX_PLAINTEXT`].
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Block, SealError> {
+        self.seal_with(&[plaintext], PART)
     }
 
     /// Seals the next block from several pieces of content.
     ///
     /// # Errors
-    /// [`SealError::Length`] when the pieces together are longer than [`MAX_PLAIN`].
+    /// [`SealError::Length`] when the pieces together are longer than [`MAX_PLAINTEXT`].
     pub fn seal_pieces(&mut self, pieces: &[&[u8]]) -> Result<Block, SealError> {
         self.seal_with(pieces, PART)
     }
@@ -175,7 +176,7 @@ impl Sealer {
 
     fn seal_with(&mut self, pieces: &[&[u8]], kind: u8) -> Result<Block, SealError> {
         let length = pieces.iter().map(|piece| piece.len()).sum();
-        if length > MAX_PLAIN {
+        if length > MAX_PLAINTEXT {
             return Err(SealError::Length(length));
         }
         let mut memory = self.pool.take(HEADER + length + TAG);
@@ -212,30 +213,36 @@ impl Opener {
         Self { key: key.aead(), stream: key.stream }
     }
 
-    /// Opens `block`, which must be block `number`: appends its content to `plain`, or returns the content of the
-    /// final block and appends nothing.
+    /// Opens `block`, which must be block `number`: appends its content to `plaintext`, or returns the
+    /// content of the final block and appends nothing.
     ///
     /// # Errors
-    /// [`SealError::Forged`] when it is damaged, forged, or another block. `plain` is then unchanged.
-    pub fn open(&self, block: &Block, number: u64, plain: &mut Vec<u8>) -> Result<Option<Total>, SealError> {
+    /// [`SealError::Forged`] when it is damaged, forged, or another block. `plaintext` is then unchanged.
+    pub fn open(
+        &self,
+        block: &Block,
+        number: u64,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<Option<Total>, SealError> {
         let Some((&kind, sealed)) = block.bytes().split_first() else { return Err(SealError::Forged) };
-        let start = plain.len();
-        // The block itself is forwarded unchanged, so a copy is opened, in the place where the plain bytes are wanted.
-        plain.extend_from_slice(sealed);
+        let start = plaintext.len();
+        // The block itself is forwarded unchanged, so a copy is opened, in the place where the plaintext is
+        // wanted.
+        plaintext.extend_from_slice(sealed);
         let aad = associated(self.stream, number, kind);
-        let opened = self.key.open_in_place(nonce(number), Aad::from(aad), &mut plain[start..]);
+        let opened = self.key.open_in_place(nonce(number), Aad::from(aad), &mut plaintext[start..]);
         let (length, opened) = match (opened, kind) {
-            (Ok(plain), PART) => (plain.len(), Ok(None)),
-            (Ok(plain), END) => (0, total(plain).map(Some)),
+            (Ok(plaintext), PART) => (plaintext.len(), Ok(None)),
+            (Ok(plaintext), END) => (0, total(plaintext).map(Some)),
             _ => (0, Err(SealError::Forged)),
         };
-        plain.truncate(start + length);
+        plaintext.truncate(start + length);
         opened
     }
 }
 
-fn total(plain: &[u8]) -> Result<Total, SealError> {
-    let (length, rest) = plain.split_first_chunk().ok_or(SealError::Forged)?;
+fn total(plaintext: &[u8]) -> Result<Total, SealError> {
+    let (length, rest) = plaintext.split_first_chunk().ok_or(SealError::Forged)?;
     let (hash, rest) = rest.split_first_chunk().ok_or(SealError::Forged)?;
     let sha256 = match rest {
         [] => None,
@@ -267,7 +274,7 @@ mod tests {
         let mut sealer = Sealer::new(&key);
         let mut blocks = vec![
             sealer.seal(b"one").unwrap(),
-            sealer.seal(&[7; MAX_PLAIN]).unwrap(),
+            sealer.seal(&[7; MAX_PLAINTEXT]).unwrap(),
             sealer.seal(b"").unwrap(),
         ];
         blocks.push(sealer.finish(&Total { length: 3, hash: [9; 32], sha256: None }).unwrap());
@@ -275,10 +282,10 @@ mod tests {
     }
 
     fn open(opener: &Opener, block: &Block, expected: u64) -> Result<(Vec<u8>, Option<Total>), SealError> {
-        let mut plain = b"before".to_vec();
-        let total = opener.open(block, expected, &mut plain);
-        assert!(plain.starts_with(b"before") && (total.is_ok() || plain.len() == 6));
-        total.map(|total| (plain.split_off(6), total))
+        let mut plaintext = b"before".to_vec();
+        let total = opener.open(block, expected, &mut plaintext);
+        assert!(plaintext.starts_with(b"before") && (total.is_ok() || plaintext.len() == 6));
+        total.map(|total| (plaintext.split_off(6), total))
     }
 
     #[test]
@@ -287,7 +294,7 @@ mod tests {
             let (key, blocks) = stream(cipher);
             let opener = Opener::new(&key);
             assert_eq!(open(&opener, &blocks[0], 0), Ok((b"one".to_vec(), None)));
-            assert_eq!(open(&opener, &blocks[1], 1), Ok((vec![7; MAX_PLAIN], None)));
+            assert_eq!(open(&opener, &blocks[1], 1), Ok((vec![7; MAX_PLAINTEXT], None)));
             assert_eq!(blocks[1].bytes().len(), MAX_BLOCK);
             assert_eq!(open(&opener, &blocks[2], 2), Ok((Vec::new(), None)));
             let total = Total { length: 3, hash: [9; 32], sha256: None };
@@ -301,8 +308,8 @@ mod tests {
         let (mut sealer, opener) = (Sealer::new(&key), Opener::new(&key));
         let block = sealer.seal_pieces(&[b"one", b"", b", two"]).unwrap();
         assert_eq!(open(&opener, &block, 0), Ok((b"one, two".to_vec(), None)));
-        let halves = [[0; MAX_PLAIN / 2].as_slice(), &[0; MAX_PLAIN / 2 + 2]];
-        assert_eq!(sealer.seal_pieces(&halves), Err(SealError::Length(2 * (MAX_PLAIN / 2) + 2)));
+        let halves = [[0; MAX_PLAINTEXT / 2].as_slice(), &[0; MAX_PLAINTEXT / 2 + 2]];
+        assert_eq!(sealer.seal_pieces(&halves), Err(SealError::Length(2 * (MAX_PLAINTEXT / 2) + 2)));
         let total = Total { length: 8, hash: [1; 32], sha256: Some([2; 32]) };
         let last = sealer.finish(&total).unwrap();
         assert_eq!(open(&opener, &last, 1), Ok((Vec::new(), Some(total))));

@@ -1,13 +1,14 @@
 //! Chunks: the unit of compression.
 //!
-//! The plain stream is compressed in pieces of up to [`MAX_CHUNK`] bytes, each independently, so that several threads
-//! can compress in parallel. A piece that does not shrink is stored as it is. In the sealed stream a chunk is
+//! The uncompressed stream is compressed in pieces of up to [`MAX_CHUNK`] bytes, each independently, so that
+//! several threads can compress in parallel. A piece that does not shrink is stored as it is. In the sealed
+//! stream a chunk is
 //!
 //! ```text
-//! kind u8 (0 as it is, 1 zstd) | plain length u32 | length u32 | bytes          all little-endian
+//! kind u8 (0 as it is, 1 zstd) | uncompressed length u32 | length u32 | bytes          all little-endian
 //! ```
 
-/// The most plain bytes in a chunk.
+/// The most uncompressed bytes in a chunk.
 pub const MAX_CHUNK: usize = 2 * 1024 * 1024;
 /// The length of a chunk's header.
 pub const HEADER: usize = 9;
@@ -16,7 +17,7 @@ pub const HEADER: usize = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Uncompressed.
-    Plain,
+    Uncompressed,
     /// As one zstd frame.
     Zstd,
 }
@@ -26,22 +27,22 @@ pub enum Kind {
 pub struct Chunk {
     /// How `bytes` are stored.
     pub kind: Kind,
-    /// Its plain length, in bytes.
-    pub plain_length: usize,
+    /// Its uncompressed length, in bytes.
+    pub uncompressed_length: usize,
     /// The stored bytes.
     pub bytes: Vec<u8>,
 }
 
-/// A piece of the stream, as [`ChunkReader`] finds it. It is not copied more than necessary: a chunk is as large as a
-/// processor's cache.
+/// A piece of the stream, as [`ChunkReader`] finds it. It is not copied more than necessary: a chunk is as
+/// large as a processor's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// Bytes of the plain stream.
-    Plain(&'a [u8]),
-    /// A whole zstd frame that decompresses to `plain_length` bytes.
+    /// Bytes of the uncompressed stream.
+    Uncompressed(&'a [u8]),
+    /// A whole zstd frame that decompresses to `uncompressed_length` bytes.
     Zstd {
-        /// Its plain length, in bytes.
-        plain_length: usize,
+        /// Its uncompressed length, in bytes.
+        uncompressed_length: usize,
         /// The stored bytes.
         bytes: &'a [u8],
     },
@@ -49,10 +50,10 @@ pub enum Part<'a> {
 
 /// Bytes that are not a chunk from ka's sealer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stream holds an impossible chunk (kind {kind}, {plain} bytes stored in {stored})")]
+#[error("the stream holds an impossible chunk (kind {kind}, {uncompressed} bytes stored in {stored})")]
 pub struct ChunkError {
     kind: u8,
-    plain: u32,
+    uncompressed: u32,
     stored: u32,
 }
 
@@ -62,19 +63,20 @@ impl Chunk {
     /// # Panics
     /// Never for chunks within [`MAX_CHUNK`].
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&header(self.kind, self.plain_length, self.bytes.len()));
+        out.extend_from_slice(&header(self.kind, self.uncompressed_length, self.bytes.len()));
         out.extend_from_slice(&self.bytes);
     }
 }
 
-/// The header of a chunk with `stored` stored and `plain` plain bytes; neither exceeds [`MAX_CHUNK`].
+/// The header of a chunk with `stored` stored and `uncompressed` uncompressed bytes; neither exceeds
+/// [`MAX_CHUNK`].
 #[must_use]
-pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
+pub fn header(kind: Kind, uncompressed: usize, stored: usize) -> [u8; HEADER] {
     let kind = match kind {
-        Kind::Plain => 0,
+        Kind::Uncompressed => 0,
         Kind::Zstd => 1,
     };
-    let [p0, p1, p2, p3] = u32::try_from(plain).unwrap_or(u32::MAX).to_le_bytes();
+    let [p0, p1, p2, p3] = u32::try_from(uncompressed).unwrap_or(u32::MAX).to_le_bytes();
     let [s0, s1, s2, s3] = u32::try_from(stored).unwrap_or(u32::MAX).to_le_bytes();
     [kind, p0, p1, p2, p3, s0, s1, s2, s3]
 }
@@ -84,21 +86,21 @@ pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
 pub struct ChunkReader {
     /// The next chunk's header, as far as it has been received.
     header: Vec<u8>,
-    /// The current chunk: its storage, its plain length and its missing bytes.
+    /// The current chunk: its storage, its uncompressed length and its missing bytes.
     due: Option<(Kind, usize, usize)>,
     /// A compressed chunk that has been received in part.
     stored: Vec<u8>,
 }
 
 impl ChunkReader {
-    /// The next part of the stream from the start of `input`, which is advanced past it; `None` when `input` is used
-    /// up.
+    /// The next part of the stream from the start of `input`, which is advanced past it; `None` when `input`
+    /// is used up.
     ///
     /// # Errors
     /// [`ChunkError`] when the bytes are not a chunk.
     pub fn next_part<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Result<Option<Part<'a>>, ChunkError> {
         loop {
-            let Some((kind, plain_length, due)) = self.due.take() else {
+            let Some((kind, uncompressed_length, due)) = self.due.take() else {
                 if !self.read_header(input)? {
                     return Ok(None);
                 }
@@ -108,23 +110,25 @@ impl ChunkReader {
             let bytes = take(input, here);
             match kind {
                 _ if here == 0 && due > 0 => {
-                    self.due = Some((kind, plain_length, due));
+                    self.due = Some((kind, uncompressed_length, due));
                     return Ok(None);
                 }
-                Kind::Plain => {
-                    self.due = (here < due).then_some((kind, plain_length, due - here));
+                Kind::Uncompressed => {
+                    self.due = (here < due).then_some((kind, uncompressed_length, due - here));
                     if here > 0 {
-                        return Ok(Some(Part::Plain(bytes)));
+                        return Ok(Some(Part::Uncompressed(bytes)));
                     }
                 }
                 Kind::Zstd if here < due => {
                     self.stored.extend_from_slice(bytes);
-                    self.due = Some((kind, plain_length, due - here));
+                    self.due = Some((kind, uncompressed_length, due - here));
                 }
-                Kind::Zstd if self.stored.is_empty() => return Ok(Some(Part::Zstd { plain_length, bytes })),
+                Kind::Zstd if self.stored.is_empty() => {
+                    return Ok(Some(Part::Zstd { uncompressed_length, bytes }));
+                }
                 Kind::Zstd => {
                     self.stored.extend_from_slice(bytes);
-                    return Ok(Some(Part::Zstd { plain_length, bytes: &self.stored }));
+                    return Ok(Some(Part::Zstd { uncompressed_length, bytes: &self.stored }));
                 }
             }
         }
@@ -144,19 +148,19 @@ impl ChunkReader {
             return Ok(false);
         };
         self.header.clear();
-        let plain = u32::from_le_bytes([p0, p1, p2, p3]);
+        let uncompressed = u32::from_le_bytes([p0, p1, p2, p3]);
         let stored = u32::from_le_bytes([s0, s1, s2, s3]);
-        let error = ChunkError { kind, plain, stored };
+        let error = ChunkError { kind, uncompressed, stored };
         let kind = match kind {
-            0 if plain == stored => Kind::Plain,
+            0 if uncompressed == stored => Kind::Uncompressed,
             1 => Kind::Zstd,
             _ => return Err(error),
         };
-        let (plain_length, length) = (plain as usize, stored as usize);
-        if plain_length > MAX_CHUNK || length > MAX_CHUNK {
+        let (uncompressed_length, length) = (uncompressed as usize, stored as usize);
+        if uncompressed_length > MAX_CHUNK || length > MAX_CHUNK {
             return Err(error);
         }
-        self.due = Some((kind, plain_length, length));
+        self.due = Some((kind, uncompressed_length, length));
         Ok(true)
     }
 }
@@ -184,10 +188,10 @@ mod tests {
             for (compressed, bytes) in bytes {
                 if compressed {
                     frames.push((plain.len(), bytes.clone()));
-                    Chunk { kind: Kind::Zstd, plain_length: 7, bytes }.append_to(&mut stream);
+                    Chunk { kind: Kind::Zstd, uncompressed_length: 7, bytes }.append_to(&mut stream);
                 } else {
                     plain.extend_from_slice(&bytes);
-                    Chunk { kind: Kind::Plain, plain_length: bytes.len(), bytes }.append_to(&mut stream);
+                    Chunk { kind: Kind::Uncompressed, uncompressed_length: bytes.len(), bytes }.append_to(&mut stream);
                 }
             }
             let mut reader = ChunkReader::default();
@@ -195,9 +199,9 @@ mod tests {
             for mut piece in stream.chunks(cut) {
                 while let Some(part) = reader.next_part(&mut piece).unwrap() {
                     match part {
-                        Part::Plain(bytes) => read.extend_from_slice(bytes),
-                        Part::Zstd { plain_length, bytes } => {
-                            prop_assert_eq!(plain_length, 7);
+                        Part::Uncompressed(bytes) => read.extend_from_slice(bytes),
+                        Part::Zstd { uncompressed_length, bytes } => {
+                            prop_assert_eq!(uncompressed_length, 7);
                             found.push((read.len(), bytes.to_vec()));
                         }
                     }
@@ -219,7 +223,8 @@ mod tests {
     #[test]
     fn a_stream_that_ends_within_a_chunk_is_not_empty() {
         let mut stream = Vec::new();
-        Chunk { kind: Kind::Plain, plain_length: 3, bytes: b"abc".to_vec() }.append_to(&mut stream);
+        Chunk { kind: Kind::Uncompressed, uncompressed_length: 3, bytes: b"abc".to_vec() }
+            .append_to(&mut stream);
         for length in 1..stream.len() {
             let mut reader = ChunkReader::default();
             let mut rest = &stream[..length];
@@ -231,12 +236,12 @@ mod tests {
     #[test]
     fn impossible_chunks_are_refused() {
         let huge = u32::try_from(MAX_CHUNK + 1).unwrap();
-        for (kind, plain, stored) in [(2, 1, 1), (0, 2, 1), (1, huge, 1), (1, 1, huge)] {
+        for (kind, uncompressed, stored) in [(2, 1, 1), (0, 2, 1), (1, huge, 1), (1, 1, huge)] {
             let mut bytes = vec![kind];
-            bytes.extend_from_slice(&u32::to_le_bytes(plain));
+            bytes.extend_from_slice(&u32::to_le_bytes(uncompressed));
             bytes.extend_from_slice(&u32::to_le_bytes(stored));
             let mut reader = ChunkReader::default();
-            assert_eq!(reader.next_part(&mut &bytes[..]), Err(ChunkError { kind, plain, stored }));
+            assert_eq!(reader.next_part(&mut &bytes[..]), Err(ChunkError { kind, uncompressed, stored }));
         }
     }
 }

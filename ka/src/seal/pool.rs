@@ -1,7 +1,7 @@
 //! Recycled memory: for blocks, and for bytes on their way to a reader.
 //!
-//! The piece returned last is the next one taken: it is still in the processor's cache, and its pages need not be
-//! found and cleared like new memory. A member that keeps up with its chain needs a handful of them.
+//! The piece returned last is the next one taken: it is still in the processor's cache, and its pages need
+//! not be found and cleared like new memory. A member that keeps up with its chain needs a handful of them.
 
 use std::fmt;
 use std::ops::Deref;
@@ -60,8 +60,8 @@ impl Pool {
         Bytes { bytes, pool: Some(self.clone()) }
     }
 
-    /// The last piece, if it fits. If it does not, pieces are now requested in another size, and none of those kept
-    /// fits.
+    /// The last piece, if it fits. If it does not, pieces are now requested in another size, and none of
+    /// those kept fits.
     fn used(&self, fits: impl Fn(&Vec<u8>) -> bool) -> Option<Vec<u8>> {
         let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = spare.pop()?;

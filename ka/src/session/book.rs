@@ -1,7 +1,7 @@
 //! The recorded state of a session: the fold of its events.
 //!
-//! The state changes only through [`Book::apply`], both in a running session and in one that is read from a journal.
-//! So a process that takes over a session knows all decisions of its predecessor.
+//! The state changes only through [`Book::apply`], both in a running session and in one that is read from a
+//! journal. So a process that takes over a session knows all decisions of its predecessor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ pub struct Book {
     pub(super) restarted: bool,
     /// The nodes of this round.
     pub(super) chosen: Vec<NodeId>,
-    /// The machines with which a [`super::Gate::Named`] begins, and all that it admits later.
+    /// The machines with which a [`super::AdmissionPolicy::Named`] begins, and all that it admits later.
     pub(super) named: BTreeSet<Mac>,
     pub(super) allowed: BTreeSet<Mac>,
     /// The keys of the machines that were seen at admission, and whether no other machine may join.
@@ -71,8 +71,8 @@ pub struct Book {
     pub(super) vanished: BTreeSet<Mac>,
     /// Machines that were refused.
     pub(super) refused: Vec<Refused>,
-    /// The summary of each stream, as the golden node read it. The nodes' reports are compared with it, even long
-    /// after the chain's end.
+    /// The summary of each stream, as the golden node read it. The nodes' reports are compared with it, even
+    /// long after the chain's end.
     pub(super) totals: Vec<(StreamId, Total)>,
     /// The last stream that was read to its end, with its final proof.
     pub(super) read: Option<(StreamId, Proof)>,

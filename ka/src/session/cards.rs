@@ -12,7 +12,8 @@ use crate::plan::{GoldenCard, GoldenHost, NodeAddress};
 pub struct Card {
     /// The interface's kernel name.
     pub interface: String,
-    /// The names of the underlying cards, or its own if it is a card: a bridge, a VLAN or a bond is built on them.
+    /// The names of the underlying cards, or its own if it is a card: a bridge, a VLAN or a bond is built on
+    /// them.
     pub below: Vec<String>,
     /// Its hardware address: a card's own one, even in a bond.
     pub mac: Option<Mac>,
@@ -22,9 +23,10 @@ pub struct Card {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
-/// The golden addresses and card that a node must replace. The node reaches this machine at `local`, and gets the
-/// address `own`. That replaces this machine's address in the same network, or else the address at which this machine
-/// serves the nodes. Only that card is known to correspond to the one by which the node was reached.
+/// The golden addresses and card that a node must replace. The node reaches this machine at `local`, and gets
+/// the address `own`. That replaces this machine's address in the same network, or else the address at which
+/// this machine serves the nodes. Only that card is known to correspond to the one by which the node was
+/// reached.
 #[must_use]
 pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> GoldenHost {
     let local = local.to_canonical();
@@ -40,8 +42,8 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     });
     let address = neighbour.map_or(local, |(_, (address, _))| *address);
     let is_serving = |card: &&Card| neighbour.is_none_or(|(other, _)| other.interface == card.interface);
-    // The node was reached through a card. So that corresponds to the card below a bridge, whatever address the card
-    // has; of several cards below a bond, to the first.
+    // The node was reached through a card. So that corresponds to the card below a bridge, whatever address
+    // the card has; of several cards below a bond, to the first.
     let below = serving.and_then(|card| card.below.first());
     let hardware = below.and_then(|name| cards.iter().find(|card| card.interface == *name));
     GoldenHost {

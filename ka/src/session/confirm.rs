@@ -1,7 +1,8 @@
 //! Ensures that a node's disks are the confirmed ones, even after the node has rebooted.
 //!
-//! A machine that returns may have other disks under the old names. So its disks must be recognised. If nothing shows
-//! whether they are the same, the operator is asked again, or the machine is refused if no operator can be asked.
+//! A machine that returns may have other disks under the old names. So its disks must be recognised. If
+//! nothing shows whether they are the same, the operator is asked again, or the machine is refused if no
+//! operator can be asked.
 
 use std::time::Duration;
 
@@ -48,8 +49,8 @@ impl Session {
         }
     }
 
-    /// Settles the disks of the nodes with which the session begins. Returns false while the operator is asked about
-    /// one of them.
+    /// Settles the disks of the nodes with which the session begins. Returns false while the operator is
+    /// asked about one of them.
     pub(super) fn settle_all(&mut self, ids: &[NodeId]) -> bool {
         for id in ids {
             let Some(node) = self.book.nodes.get(id) else { continue };
@@ -89,7 +90,8 @@ impl Session {
             self.send_away(mac, "nobody said yes when it was asked about again");
             return;
         };
-        // The node has the same description again: if that identifies nothing, the only option left is to confirm it.
+        // The node has the same description again: if that identifies nothing, the only option left is to
+        // confirm it.
         let shown = plans.as_shown(&disks, &node.joined.inventory);
         self.record(Event::Confirmed { mac, disks });
         match shown {

@@ -1,8 +1,8 @@
 //! The events of a session: every decision, and every observation that a decision rests on.
 //!
-//! A session is the fold of its events ([`super::book::Book`]). A program that keeps them in order can show, continue
-//! and check the session, whatever happened to the process that produced them. `docs/events.md` describes the file
-//! format.
+//! A session is the fold of its events ([`super::book::Book`]). A program that keeps them in order can show,
+//! continue and check the session, whatever happened to the process that produced them. `docs/events.md`
+//! describes the file format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -152,7 +152,7 @@ pub enum Event {
         node: NodeId,
         /// The stream.
         stream: StreamId,
-        /// Bytes of the plain stream.
+        /// Bytes of the uncompressed stream.
         length: u64,
     },
     /// A node has failed.
@@ -249,15 +249,15 @@ pub enum Judge {
     Bypassed,
 }
 
-/// The machines that a [`super::Gate::Named`] admits.
+/// The machines that a [`super::AdmissionPolicy::Named`] admits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     /// The machines with which it begins.
     pub named: BTreeSet<Mac>,
     /// Those that may take a place that becomes free later.
     pub others: BTreeSet<Mac>,
-    /// The agents' keys of the machines that were seen at confirmation: another machine that claims to be one of them
-    /// is not admitted. A machine that returns after a reboot has another key.
+    /// The agents' keys of the machines that were seen at confirmation: another machine that claims to be one
+    /// of them is not admitted. A machine that returns after a reboot has another key.
     pub keys: BTreeMap<Mac, Key>,
     /// No other machine may join later, either.
     pub only_keys: bool,
@@ -297,8 +297,8 @@ pub enum Ending {
 }
 
 impl Event {
-    /// Whether the journal must be on disk before the next action: a resumed controller must not contradict what a
-    /// node was sent.
+    /// Whether the journal must be on disk before the next action: a resumed controller must not contradict
+    /// what a node was sent.
     #[must_use]
     pub fn is_decision(&self) -> bool {
         match self {

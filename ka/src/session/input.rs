@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::event::{Admission, Event};
-use crate::chain::{LinkKeys, NodeId, Offset, Report, Standing, View};
+use crate::chain::{LinkKeys, NodeId, Offset, ProgressSample, Report, View};
 use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use crate::notes::Tally;
@@ -103,11 +103,11 @@ impl fmt::Debug for Started {
 #[derive(Clone, Debug, Default)]
 pub struct Golden {
     /// The state of its own member.
-    pub standing: Standing,
+    pub sample: ProgressSample,
     /// The lowest position of all members behind it.
     pub tail: Offset,
-    /// Bytes of the plain stream read so far.
-    pub plain: u64,
+    /// Bytes of the uncompressed stream read so far.
+    pub uncompressed: u64,
     /// Its notes from reading.
     pub notes: Tally,
 }

@@ -7,16 +7,17 @@ use super::event::{Ending, Event, Joined, Judge, Refused};
 use super::input::{Arriving, ConnectionId, Effect, Piece};
 use super::live::Live;
 use super::node::{Node, State};
-use super::{Gate, Session};
+use super::{AdmissionPolicy, Session};
 use crate::chain::{MIN_WINDOW, NodeId};
 use crate::failure::{Failure, FailureKind};
 use crate::step::Step;
 use crate::wire::control::{Ticket, ToAgent, ToController};
 
-/// A node that was heard within this many detection times is alive. It sends three heartbeats per detection time.
+/// A node that was heard within this many detection times is alive. It sends three heartbeats per detection
+/// time.
 const ALIVE: u32 = 2;
-/// The limits, in bytes, for the reports of all nodes of a session and of those of one address: a typical node reports
-/// about 3 kB.
+/// The limits, in bytes, for the reports of all nodes of a session and of those of one address: a typical
+/// node reports about 3 kB.
 const MAX_IN_ALL: usize = 32 << 20;
 const MAX_OF_AN_ADDRESS: usize = MAX_IN_ALL / 8;
 /// The maximum lengths, in bytes, of a step's name and of a failure's reason including a tool's output.
@@ -79,10 +80,11 @@ impl Session {
         Ok(())
     }
 
-    /// A machine that was reset while it waited joins again before its old connection ends: it counts once. If the old
-    /// node still sends messages, it was not reset. Then the newcomer is another machine, and both are shown.
+    /// A machine that was reset while it waited joins again before its old connection ends: it counts once.
+    /// If the old node still sends messages, it was not reset. Then the newcomer is another machine, and both
+    /// are shown.
     fn replace_waiting(&mut self, newcomer: &Node) -> Result<(), String> {
-        if self.spec.gate == Gate::First {
+        if self.spec.admission == AdmissionPolicy::First {
             // Running hosts may receive two copies at a time.
             return Ok(());
         }
@@ -144,13 +146,13 @@ impl Session {
     /// Whether a newcomer may wait here.
     fn check(&self, node: &Node) -> Result<(), String> {
         let gathering = matches!(self.book.stage, Stage::Gathering);
-        if let Gate::Lasting(_) = self.spec.gate {
+        if let AdmissionPolicy::Lasting(_) = self.spec.admission {
             return Ok(());
         }
         if !gathering && !self.has_rounds() {
             return Err("it has begun without this node".into());
         }
-        if self.spec.gate == Gate::Named {
+        if self.spec.admission == AdmissionPolicy::Named {
             if !node.joined.erasable {
                 return Err(
                     "the kernel was not started with 'kamethod': this machine may not be erased".into()
@@ -163,15 +165,16 @@ impl Session {
         Ok(())
     }
 
-    /// Checks a latecomer against the plan. While the session gathers, the operator sees the machine's problem
-    /// instead.
+    /// Checks a latecomer against the plan. While the session gathers, the operator sees the machine's
+    /// problem instead.
     fn fit(&self, node: &Node) -> Result<Option<Event>, String> {
-        let later = self.spec.gate == Gate::Named && !matches!(self.book.stage, Stage::Gathering);
+        let later =
+            self.spec.admission == AdmissionPolicy::Named && !matches!(self.book.stage, Stage::Gathering);
         if later { self.settle(node) } else { Ok(None) }
     }
 
-    /// Refuses a machine for the whole session, so that it boots from its disk: otherwise it would join again and
-    /// again.
+    /// Refuses a machine for the whole session, so that it boots from its disk: otherwise it would join again
+    /// and again.
     fn refuse_for_good(&mut self, node: &Node, reason: &str) {
         if let Some(mac) = node.mac().filter(|mac| self.book.allowed.contains(mac)) {
             self.show_refused(mac, Vec::new(), Some(node), reason);

@@ -6,7 +6,7 @@ use super::book::Stage;
 use super::event::{Ending, Event, Judge};
 use super::live::Known;
 use super::node::State;
-use super::{Gate, Session};
+use super::{AdmissionPolicy, Session};
 use crate::chain::NodeId;
 use crate::failure::{Failure, FailureKind, StuckAt};
 use crate::step::Step;
@@ -14,12 +14,12 @@ use crate::wire::control::ToAgent;
 
 /// How long a node may be disconnected while no chain judges it.
 const ABSENCE: Duration = Duration::from_secs(60);
-/// A node that has its data and only finishes is given up sooner: after this many silent detection times if its
-/// connection is lost, and if it is not.
+/// A node that has its data and only finishes is given up sooner: after this many silent detection times if
+/// its connection is lost, and if it is not.
 const SILENCE_CUT: u32 = 5;
 pub(super) const SILENCE_HELD: u32 = 10;
-/// How long a node may prepare or finish in total, however many steps it reports, in multiples of the limit for one
-/// step.
+/// How long a node may prepare or finish in total, however many steps it reports, in multiples of the limit
+/// for one step.
 const WORK_LIMIT: u32 = 7;
 /// How long a session that was taken over waits for its nodes to return. They retry every second.
 pub(super) const REASSEMBLY: Duration = Duration::from_secs(15);
@@ -27,8 +27,8 @@ pub(super) const REASSEMBLY: Duration = Duration::from_secs(15);
 impl Session {
     pub(super) fn judge_absence(&mut self) {
         let (now, members, dead_after) = (self.now, self.members(), self.spec.dead_after);
-        // The default is longer than the 30 minutes that a node's own limits give any tool. A disk that never answers
-        // blocks more than a tool, while the node continues to report that it is alive.
+        // The default is longer than the 30 minutes that a node's own limits give any tool. A disk that never
+        // answers blocks more than a tool, while the node continues to report that it is alive.
         let step_limit = self.spec.step_limit;
         let is_leaving = matches!(self.book.stage, Stage::Leaving);
         let mut events = Vec::new();
@@ -108,8 +108,8 @@ impl Session {
         }
     }
 
-    /// Whether a node that joined before the stream's end, and not longer ago than `within`, has not answered yet. No
-    /// node is waited for twice, so a host that joins again and again holds up no other.
+    /// Whether a node that joined before the stream's end, and not longer ago than `within`, has not answered
+    /// yet. No node is waited for twice, so a host that joins again and again holds up no other.
     fn expects_an_answer(&self, within: Duration) -> bool {
         let now = self.now;
         let Some(end) = self.released_at else { return false };
@@ -120,8 +120,8 @@ impl Session {
         })
     }
 
-    /// After a stream: starts another round as soon as no failure is open, or ends the session when all nodes have
-    /// left.
+    /// After a stream: starts another round as soon as no failure is open, or ends the session when all nodes
+    /// have left.
     pub(super) fn go_on(&mut self) {
         if self.is_reassembling() {
             return;
@@ -156,8 +156,8 @@ impl Session {
         }
     }
 
-    /// Whether the session has just been taken over, and a node has not returned yet. Nothing is decided without it:
-    /// it may be complete, or wait for its dismissal.
+    /// Whether the session has just been taken over, and a node has not returned yet. Nothing is decided
+    /// without it: it may be complete, or wait for its dismissal.
     pub(super) fn is_reassembling(&self) -> bool {
         let since = self.now.saturating_sub(self.began);
         self.book.takeovers > 0
@@ -169,7 +169,7 @@ impl Session {
     }
 
     pub(super) fn end(&mut self, ending: Ending) {
-        if let Gate::Lasting(_) = self.spec.gate {
+        if let AdmissionPolicy::Lasting(_) = self.spec.admission {
             self.record(Event::Gathering);
             return;
         }

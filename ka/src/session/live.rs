@@ -110,8 +110,8 @@ impl Live {
         self.progress.written >= self.progress.verified
     }
 
-    /// For how long its writer has taken nothing although bytes were available. Once it has taken the whole stream:
-    /// for how long since `released` it has written nothing out.
+    /// For how long its writer has taken nothing although bytes were available. Once it has taken the whole
+    /// stream: for how long since `released` it has written nothing out.
     pub(super) fn takes_nothing(&self, released: Option<Duration>, now: Duration) -> Duration {
         now.saturating_sub(self.taken_at.max(released.unwrap_or(self.idle_at)))
     }
@@ -166,8 +166,8 @@ impl Known<'_> {
         self.at_one_step(now).map(|_| now.saturating_sub(self.live.works_since))
     }
 
-    /// Whether this is `former`, which took part before, restarted: the same copy on the same machine. A copy that
-    /// another receiver on the machine failed to get is not this one's.
+    /// Whether this is `former`, which took part before, restarted: the same copy on the same machine. A copy
+    /// that another receiver on the machine failed to get is not this one's.
     pub(super) fn takes_the_place_of(&self, former: &Self) -> bool {
         let is_new = !self.node.is_chosen() && self.node.id() != former.node.id();
         is_new
@@ -177,9 +177,9 @@ impl Known<'_> {
             && self.node.is_same_machine(former.node)
     }
 
-    /// Its status for display. `plain` converts sealed bytes to bytes of the plain stream, and a round may follow if
-    /// there are `more_rounds`.
-    pub(super) fn status(&self, plain: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
+    /// Its status for display. `uncompressed` converts sealed bytes to bytes of the uncompressed stream, and
+    /// a round may follow if there are `more_rounds`.
+    pub(super) fn status(&self, uncompressed: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
         let Self { node, live } = self;
         let failed = node.failed();
         NodeStatus {
@@ -187,8 +187,8 @@ impl Known<'_> {
             address: node.joined.peer,
             hostname: node.joined.inventory.hostname.clone(),
             phase: node.phase(),
-            received: node.length().unwrap_or_else(|| plain(live.progress.verified.0)),
-            rate: plain(live.rate.per_second),
+            received: node.length().unwrap_or_else(|| uncompressed(live.progress.verified.0)),
+            rate: uncompressed(live.rate.per_second),
             round: node.round(),
             position: node.position(),
             may_come_again: more_rounds && failed.is_some_and(|f| f.dead || f.failure.transient),

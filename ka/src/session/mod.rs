@@ -1,20 +1,21 @@
 //! One session: nodes gather, prepare, receive one stream down one chain, and leave.
 //!
-//! A [`Session`] has no socket, clock, thread or file. [`Input`]s go in, with the time since it began. [`Effect`]s
-//! come out, in the order in which they must be carried out. Its decisions and observations leave as
-//! [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can take it
-//! over after its own has ended ([`Session::resume`]).
+//! A [`Session`] has no socket, clock, thread or file. [`Input`]s go in, with the time since it began.
+//! [`Effect`]s come out, in the order in which they must be carried out. Its decisions and observations leave
+//! as [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can
+//! take it over after its own has ended ([`Session::resume`]).
 //!
-//! Nodes that missed a part for a transient cause, or came late, are served in a further round, with another chain and
-//! another attempt at the stream. A lasting session, such as `getstage2`, begins again with the nodes that have joined
-//! in the meantime.
+//! Nodes that missed a part for a transient cause, or came late, are served in a further round, with another
+//! chain and another attempt at the stream. A lasting session, such as `getstage2`, begins again with the
+//! nodes that have joined in the meantime.
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! use ka::session::{Effect, Gate, Input, Session, SessionSpec};
+//! use ka::session::{Effect, AdmissionPolicy, Input, Session, SessionSpec};
 //!
-//! let spec = SessionSpec { gate: Gate::First, timeout: Some(Duration::from_secs(60)), ..SessionSpec::new("files", 2) };
+//! let timeout = Some(Duration::from_secs(60));
+//! let spec = SessionSpec { admission: AdmissionPolicy::First, timeout, ..SessionSpec::new("files", 2) };
 //! let mut session = Session::new(spec, Duration::ZERO);
 //! assert!(session.on(Input::Tick, Duration::from_secs(59)).is_empty());
 //! let effects = session.on(Input::Tick, Duration::from_secs(60));
@@ -60,7 +61,7 @@ pub use book::Book;
 pub use confirm::Question;
 pub use event::{Admission, Ending, Event};
 pub use input::{Arriving, ConnectionId, Effect, Golden, Input, Piece, Started, StreamNotice};
-pub use spec::{Gate, SessionSpec};
+pub use spec::{AdmissionPolicy, SessionSpec};
 pub use target::Target;
 
 use book::{Stage, Terms};
@@ -123,8 +124,8 @@ impl Session {
         }
     }
 
-    /// Takes over a session whose process has ended, from its events. Its nodes have no connection yet, and will
-    /// return. The first effect records the takeover.
+    /// Takes over a session whose process has ended, from its events. Its nodes have no connection yet, and
+    /// will return. The first effect records the takeover.
     #[must_use]
     pub fn resume<'a>(
         spec: SessionSpec,
@@ -210,7 +211,7 @@ impl Session {
     /// Whether another round may follow.
     #[must_use]
     pub fn has_rounds(&self) -> bool {
-        let lasting = matches!(self.spec.gate, Gate::Lasting(_));
+        let lasting = matches!(self.spec.admission, AdmissionPolicy::Lasting(_));
         let open = self.book.given_up.is_none() && !matches!(self.book.stage, Stage::Over(_));
         // A round lost to a process that ended is not the nodes' fault.
         let more = self.book.takeovers + u32::from(self.book.restarted);

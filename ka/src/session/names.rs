@@ -95,8 +95,8 @@ pub struct Names {
 pub type Given = BTreeMap<Mac, Option<NodeName>>;
 
 impl Names {
-    /// Names nodes by the table first, and all others by `naming`. The golden node's name is given to no other
-    /// machine, except that all may keep it.
+    /// Names nodes by the table first, and all others by `naming`. The golden node's name is given to no
+    /// other machine, except that all may keep it.
     #[must_use]
     pub fn new(hosts: BTreeMap<Mac, NodeName>, naming: Naming, golden: &str) -> Self {
         let mut taken: BTreeSet<String> =

@@ -43,8 +43,8 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It has joined, and waits to be chosen. If its disks are in doubt, the operator is asked about it, with the
-    /// reason.
+    /// It has joined, and waits to be chosen. If its disks are in doubt, the operator is asked about it, with
+    /// the reason.
     Waiting {
         /// Why the operator is asked.
         unsure: Option<String>,
@@ -60,14 +60,14 @@ pub enum State {
     Receiving,
     /// It has the whole stream, and makes itself bootable.
     Finishing {
-        /// Bytes of the plain stream.
+        /// Bytes of the uncompressed stream.
         length: u64,
         /// Whether it has no work left.
         done: bool,
     },
     /// It was dismissed with a complete copy.
     Complete {
-        /// Bytes of the plain stream.
+        /// Bytes of the uncompressed stream.
         length: u64,
     },
     /// It has failed.
@@ -227,7 +227,7 @@ impl Node {
         self.failed().is_some_and(|failed| failed.dead)
     }
 
-    /// The bytes of the plain stream, once it has all.
+    /// The bytes of the uncompressed stream, once it has all.
     pub(super) fn length(&self) -> Option<u64> {
         match &self.state {
             State::Finishing { length, .. } | State::Complete { length } => Some(*length),
@@ -273,7 +273,8 @@ impl Node {
         }
     }
 
-    /// Whether both are the same machine, as far as is known: by their cards, or without cards by address and name.
+    /// Whether both are the same machine, as far as is known: by their cards, or without cards by address and
+    /// name.
     pub(super) fn is_same_machine(&self, other: &Self) -> bool {
         match (self.mac(), other.mac()) {
             (Some(mine), Some(theirs)) => mine == theirs,
@@ -285,8 +286,8 @@ impl Node {
         }
     }
 
-    /// A deceived node gets another attempt. But no other node is between the first one and the golden node: if the
-    /// first one receives bad data, the fault is its own.
+    /// A deceived node gets another attempt. But no other node is between the first one and the golden node:
+    /// if the first one receives bad data, the fault is its own.
     pub(super) fn judge_deceit(&self, failure: Failure) -> Failure {
         let Some((_, from)) = self.deceived.as_ref().filter(|_| failure.transient) else { return failure };
         let from_golden = self.position() == Some(1);
@@ -344,8 +345,8 @@ impl Node {
         self.doing = None;
     }
 
-    /// Records that it has no work left: its copy is complete, or nothing is left of it. A report about an earlier
-    /// round that is repeated after an outage is neither.
+    /// Records that it has no work left: its copy is complete, or nothing is left of it. A report about an
+    /// earlier round that is repeated after an outage is neither.
     pub(super) fn be_done(&mut self) {
         match &mut self.state {
             State::Finishing { done, .. } => *done = true,
@@ -382,8 +383,9 @@ impl Node {
         match by {
             Judge::Node => {
                 failed.confessed = true;
-                // A node that reports its failure is not dead. Its own report is the best evidence of whether another
-                // attempt makes sense. But if it was given up while it hung, the cause is not transient.
+                // A node that reports its failure is not dead. Its own report is the best evidence of whether
+                // another attempt makes sense. But if it was given up while it hung, the cause is not
+                // transient.
                 failed.failure.transient = failure.transient && !failed.stuck;
                 failed.dead = false;
             }

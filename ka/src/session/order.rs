@@ -1,6 +1,7 @@
 //! The chain's order: by address, or by rank, so that a chain crosses each uplink once.
 //!
-//! The order only decides which node follows which. A node that is in no list is served too, behind the listed ones.
+//! The order only decides which node follows which. A node that is in no list is served too, behind the
+//! listed ones.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use crate::mac::Mac;
 
 /// The order of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Order {
+pub enum ChainOrder {
     /// By address.
     Address,
     /// The rank of each named node, then by address.
@@ -30,23 +31,23 @@ pub enum Name {
 
 /// The properties that decide the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Candidate {
     /// The card from which the node booted, if it reported one.
     pub mac: Option<Mac>,
     /// Its address, with its data port.
     pub address: SocketAddr,
 }
 
-impl Order {
+impl ChainOrder {
     /// The indexes of `nodes` in chain order.
     #[must_use]
-    pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
-        let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
+    pub fn arrange(&self, nodes: &[Candidate]) -> Vec<usize> {
+        let mut order: Vec<(usize, &Candidate)> = nodes.iter().enumerate().collect();
         order.sort_by_key(|(_, node)| (self.rank(node), node.address));
         order.into_iter().map(|(index, _)| index).collect()
     }
 
-    fn rank(&self, node: &Place) -> usize {
+    fn rank(&self, node: &Candidate) -> usize {
         let Self::Ranked(ranks) = self else { return 0 };
         let by_card = node.mac.and_then(|mac| ranks.get(&Name::Mac(mac)));
         let by_address = || ranks.get(&Name::Address(node.address.ip().to_canonical()));
@@ -54,16 +55,16 @@ impl Order {
     }
 }
 
-/// The rate of a chain through a card, in Mbit/s, if known. Each node relays what it receives, so a half-duplex card
-/// has half the rate.
+/// The rate of a chain through a card, in Mbit/s, if known. Each node relays what it receives, so a
+/// half-duplex card has half the rate.
 #[must_use]
 pub fn pace(card: &Card) -> Option<u32> {
     let half = card.duplex == Some(Duplex::Half);
     card.speed.map(|speed| if half { speed / 2 } else { speed })
 }
 
-/// Which cards are known to be slow: below half the rate of the fastest. Their nodes go to the end of the chain, where
-/// no node is behind them.
+/// Which cards are known to be slow: below half the rate of the fastest. Their nodes go to the end of the
+/// chain, where no node is behind them.
 #[must_use]
 pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
     let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn nodes_of_one_address_come_by_port() {
         let nodes =
-            [3, 1, 2].map(|port| Place { mac: None, address: SocketAddr::from(([127, 0, 0, 1], port)) });
-        assert_eq!(Order::Address.arrange(&nodes), [1, 2, 0]);
+            [3, 1, 2].map(|port| Candidate { mac: None, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+        assert_eq!(ChainOrder::Address.arrange(&nodes), [1, 2, 0]);
     }
 
     #[test]

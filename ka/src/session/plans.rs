@@ -89,8 +89,8 @@ impl Plans {
         Self { target, names: Names::default(), cards: Vec::new(), first_boots: None, ask: false }
     }
 
-    /// Determines the disks of a machine: the confirmed ones, whatever their names after a reboot; or those in the
-    /// plan, if none were confirmed yet.
+    /// Determines the disks of a machine: the confirmed ones, whatever their names after a reboot; or those
+    /// in the plan, if none were confirmed yet.
     pub(super) fn settle(
         &self,
         confirmed: &Confirmed,
@@ -154,8 +154,8 @@ impl Plans {
     }
 }
 
-/// The choice that matches this confirmed disk: the original one, or its current name if the original now matches
-/// another disk.
+/// The choice that matches this confirmed disk: the original one, or its current name if the original now
+/// matches another disk.
 fn renamed(plan: &DiskPlan, disk: &Disk, disks: &[Disk]) -> DiskChoice {
     let means_it = plan.disk.look_at(disks).is_ok_and(|found| found.name == disk.name);
     match &plan.disk {

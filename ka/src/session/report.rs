@@ -9,7 +9,9 @@ use super::arrival::Arrival;
 use super::book::Stage;
 use super::event::Refused;
 use super::node::Node;
-use super::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer, plain_of};
+use super::status::{
+    LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer, uncompressed_of,
+};
 use crate::chain::{Limit, Limiter, NodeId};
 use crate::failure::{Failure, FailureKind};
 use crate::mac::Mac;
@@ -27,7 +29,7 @@ impl Session {
             limits = stream.limits();
         }
         let limits = self.earlier_limits.and(limits).longest_first();
-        let plain = |sealed| plain_of(&transfer, sealed);
+        let uncompressed = |sealed| uncompressed_of(&transfer, sealed);
         // A node that only joined, and left or was not chosen, is not part of the session.
         let gathering = matches!(self.book.stage, Stage::Gathering) && self.spec.plans.is_none();
         let shown = self
@@ -41,7 +43,7 @@ impl Session {
             name: self.spec.name.clone(),
             session: self.spec.name.clone(),
             started: self.spec.started,
-            sent: transfer.plain,
+            sent: transfer.uncompressed,
             total: None,
             limit,
             limits: limits.into_iter().map(|(time, limit)| self.limit_status(time, limit)).collect(),
@@ -49,7 +51,7 @@ impl Session {
             nodes: shown
                 .map(|known| NodeStatus {
                     hostname: self.name_of(known.node),
-                    ..known.status(plain, has_rounds)
+                    ..known.status(uncompressed, has_rounds)
                 })
                 .chain(vanished)
                 .chain(self.book.refused.iter().map(refused))

@@ -1,11 +1,12 @@
 //! Restarts a round when forged data has reached most of its nodes.
 //!
-//! A forgery spoils all nodes behind its origin, and they detect it within a segment ([`crate::proof`]). They are
-//! served in the next round. If the other nodes are fewer, the round is given up at once, and all are served in the
-//! next one, in which a node that may be the liar has no other node behind it.
+//! A forgery spoils all nodes behind its origin, and they detect it within a segment ([`crate::proof`]). They
+//! are served in the next round. If the other nodes are fewer, the round is given up at once, and all are
+//! served in the next one, in which a node that may be the liar has no other node behind it.
 //!
-//! More than half of a chain must complain before a round is given up, so a single liar among honest nodes can cause
-//! this only by forging, and not by false claims. The first restart does not count against the run's number of rounds.
+//! More than half of a chain must complain before a round is given up, so a single liar among honest nodes
+//! can cause this only by forging, and not by false claims. The first restart does not count against the
+//! run's number of rounds.
 
 use super::Session;
 use super::event::{Event, Judge};
@@ -52,8 +53,8 @@ impl Session {
             };
             // A complete copy stays complete.
             if !node.has_copy() {
-                // The run does not wait for a liar to become ready. A falsely accused node becomes ready, and is
-                // served.
+                // The run does not wait for a liar to become ready. A falsely accused node becomes ready, and
+                // is served.
                 let judge = if suspect == Some(id) { Judge::Dead } else { Judge::Controller };
                 let kind = FailureKind::Removed { reason: reason.to_owned() };
                 self.fail(id, Failure::transient(Step::Chain, kind).with(stream), judge);

@@ -9,23 +9,23 @@ use super::event::{Admission, Ending, Event};
 use super::input::{Effect, Started};
 use super::live::Known;
 use super::node::{Node, State};
-use super::order::{Place, slow_cards};
+use super::order::{Candidate, slow_cards};
 use super::stream::Stream;
-use super::{Gate, Session};
+use super::{AdmissionPolicy, Session};
 use crate::chain::NodeId;
 use crate::mac::Mac;
 use crate::wire::control::ToAgent;
 
-/// At most this many late nodes of one address are served in a further round: each one that is alive but does nothing
-/// there costs the others several `--dead-after` periods.
+/// At most this many late nodes of one address are served in a further round: each one that is alive but does
+/// nothing there costs the others several `--dead-after` periods.
 const MAX_LATE_OF_AN_ADDRESS: usize = 8;
 /// How long a node waits for later ones, in multiples of the linger time of a lasting session.
 const MAX_LINGERING: u32 = 5;
 
 impl Session {
-    /// Admits the machines: the session begins with the waiting nodes of `named`. A later round takes any of them that
-    /// returns, and as many of `others` as are missing from the wanted number. With no machine named, the session
-    /// ends.
+    /// Admits the machines: the session begins with the waiting nodes of `named`. A later round takes any of
+    /// them that returns, and as many of `others` as are missing from the wanted number. With no machine
+    /// named, the session ends.
     pub(super) fn admit(&mut self, admission: Admission) {
         for (mac, reason) in &admission.refused {
             self.send_away(*mac, reason);
@@ -83,7 +83,7 @@ impl Session {
     }
 
     pub(super) fn gather(&mut self) {
-        if let Gate::Lasting(_) = self.spec.gate {
+        if let AdmissionPolicy::Lasting(_) = self.spec.admission {
             // By now the last round's dismissals have been sent.
             let gone = self.book.nodes.values().filter(|node| node.is_dismissed() || node.is_failed());
             let gone: Vec<NodeId> = gone.map(Node::id).collect();
@@ -95,16 +95,16 @@ impl Session {
         let since = |then| self.now.saturating_sub(then);
         let late = self.spec.timeout.is_some_and(|timeout| since(self.began) >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
-        match self.spec.gate {
-            Gate::First if enough || (late || self.book.go) && !waiting.is_empty() => {
+        match self.spec.admission {
+            AdmissionPolicy::First if enough || (late || self.book.go) && !waiting.is_empty() => {
                 self.begin_round(waiting.into_iter().take(self.spec.wanted).collect());
             }
-            Gate::First if late => self.end(Ending::Nobody),
-            Gate::Named if !self.book.named.is_empty() => self.begin_with_the_named(),
-            Gate::Lasting(linger) if enough || self.has_lingered(linger) => {
+            AdmissionPolicy::First if late => self.end(Ending::Nobody),
+            AdmissionPolicy::Named if !self.book.named.is_empty() => self.begin_with_the_named(),
+            AdmissionPolicy::Lasting(linger) if enough || self.has_lingered(linger) => {
                 self.begin_round(waiting);
             }
-            Gate::First | Gate::Named | Gate::Lasting(_) => {}
+            AdmissionPolicy::First | AdmissionPolicy::Named | AdmissionPolicy::Lasting(_) => {}
         }
     }
 
@@ -129,7 +129,8 @@ impl Session {
         self.begin_round(chosen);
     }
 
-    /// Whether no node has joined for this time, or one has waited many times as long while others kept joining.
+    /// Whether no node has joined for this time, or one has waited many times as long while others kept
+    /// joining.
     fn has_lingered(&self, linger: Duration) -> bool {
         let since = |then| self.now.saturating_sub(then);
         let longest = self.answering().map(|known| since(known.live.joined_at)).max();
@@ -141,16 +142,16 @@ impl Session {
         let again = self.nodes().filter(Known::waits_again).map(|known| known.node.id());
         let mut candidates: Vec<NodeId> = again.collect();
         let chosen = || self.book.nodes.values().filter(|node| node.is_chosen());
-        let mut places = match self.spec.gate {
-            Gate::Named => self.spec.wanted.saturating_sub(chosen().count()),
-            Gate::First | Gate::Lasting(_) => usize::MAX,
+        let mut places = match self.spec.admission {
+            AdmissionPolicy::Named => self.spec.wanted.saturating_sub(chosen().count()),
+            AdmissionPolicy::First | AdmissionPolicy::Lasting(_) => usize::MAX,
         };
         let mut beside: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for Known { node, .. } in self.answering() {
             if node.unsure().is_some() {
                 continue;
             }
-            if self.spec.gate == Gate::Named && (!self.allows(node) || self.is_served(node)) {
+            if self.spec.admission == AdmissionPolicy::Named && (!self.allows(node) || self.is_served(node)) {
                 continue;
             }
             if self.former_life(node.id()).is_none() {
@@ -170,7 +171,8 @@ impl Session {
         candidates
     }
 
-    /// Whether this machine already takes part: a copy that is complete, or will be, must not be erased again.
+    /// Whether this machine already takes part: a copy that is complete, or will be, must not be erased
+    /// again.
     fn is_served(&self, newcomer: &Node) -> bool {
         self.nodes()
             .filter(|known| known.node.id() != newcomer.id() && known.node.is_same_machine(newcomer))
@@ -185,16 +187,16 @@ impl Session {
         let round = self.book.round + 1;
         self.released_at = None;
         self.earlier_limits = self.earlier_limits.and(&std::mem::take(&mut self.limits));
-        if round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
+        if round > 1 && !matches!(self.spec.admission, AdmissionPolicy::Lasting(_)) {
             log::info!("{}: round {round} serves {} nodes", self.spec.name, ids.len());
         }
-        let begins = round == 1 && self.spec.gate == Gate::Named;
+        let begins = round == 1 && self.spec.admission == AdmissionPolicy::Named;
         let vanished = if begins { self.find_vanished(&ids) } else { BTreeSet::new() };
         self.give_names(&ids);
         let mut replaced = Vec::new();
         for id in &ids {
-            // A machine that died and has returned is another node, and that node's result counts. No other failure is
-            // forgotten.
+            // A machine that died and has returned is another node, and that node's result counts. No other
+            // failure is forgotten.
             let former = self.former_life(*id).filter(|f| replaced.iter().all(|(known, _)| known != f));
             if let Some(former) = former {
                 log::info!("{}: {} comes again, in place of {former}", self.spec.name, self.label_of(*id));
@@ -205,7 +207,7 @@ impl Session {
             let is_new = self.book.nodes.get(id).is_some_and(|node| !node.is_chosen());
             let is_known = replaced.iter().any(|(_, node)| node == id);
             if let Some(live) = self.live.get_mut(id).filter(|_| round > 1 && is_new && !is_known) {
-                live.late = !matches!(self.spec.gate, Gate::Lasting(_));
+                live.late = !matches!(self.spec.admission, AdmissionPolicy::Lasting(_));
             }
         }
         self.record(Event::Round { round, nodes: ids.clone(), replaced, vanished });
@@ -240,8 +242,8 @@ impl Session {
 
     /// The nodes in the requested order.
     fn arrange<'a>(&self, nodes: &[&'a Node]) -> Vec<&'a Node> {
-        let places = nodes.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
-        let order = self.spec.order.arrange(&places.collect::<Vec<_>>());
+        let candidates = nodes.iter().map(|node| Candidate { mac: node.mac(), address: node.data_address() });
+        let order = self.spec.order.arrange(&candidates.collect::<Vec<_>>());
         order.into_iter().filter_map(|index| nodes.get(index).copied()).collect()
     }
 
@@ -265,10 +267,10 @@ impl Session {
         let slow = slow_cards(ready.iter().map(|node| node.joined.inventory.cards.first()));
         let slow: BTreeSet<NodeId> =
             ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
-        // A node whose card or link was too bad for one chain has no successor in the next. The same holds for a node
-        // on this machine whose address leads no other node to it, and for a node whose card is known to be slow.
-        // Above all, a node that may be a liar has no honest node behind it. A node that came late has none behind it
-        // that took part from the start.
+        // A node whose card or link was too bad for one chain has no successor in the next. The same holds
+        // for a node on this machine whose address leads no other node to it, and for a node whose card is
+        // known to be slow. Above all, a node that may be a liar has no honest node behind it. A node that
+        // came late has none behind it that took part from the start.
         ready.sort_by_key(|node| {
             let id = node.id();
             let is_here = node.joined.peer.is_loopback();

@@ -1,11 +1,13 @@
-//! Removes nodes that are too slow: the members' heartbeats feed [`Slowness`], and a node that it names leaves the
-//! chain alive, free to join again.
+//! Removes nodes that are too slow: the members' heartbeats feed [`Slowness`], and a node that it names
+//! leaves the chain alive, free to join again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::input::Golden;
-use crate::chain::{Decision, Limit, Limiter, Membership, NodeId, Slow, SlowLimits, Slowness, Standing};
+use crate::chain::{
+    Decision, Limit, Limiter, Membership, NodeId, ProgressSample, Slow, SlowLimits, Slowness,
+};
 use crate::wire::control;
 
 /// Watches one stream.
@@ -58,7 +60,7 @@ impl SlowNodes {
 
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
         let control::Progress { verified, written, spent } = progress;
-        self.slowness.on_report(node, Standing { spent, verified, written }, now);
+        self.slowness.on_report(node, ProgressSample { spent, verified, written }, now);
     }
 
     /// What limits the chain now.
@@ -76,8 +78,8 @@ impl SlowNodes {
         self.note_found(found, now);
     }
 
-    /// Reports that are missing for a moment do not change the limit. But a card that is back at its full speed is no
-    /// longer a limit.
+    /// Reports that are missing for a moment do not change the limit. But a card that is back at its full
+    /// speed is no longer a limit.
     fn note_found(&mut self, found: Option<Limit>, now: Duration) {
         let passed = now.saturating_sub(self.judged.replace(now).unwrap_or(now));
         let recent = self.limit.filter(|(_, seen)| now.saturating_sub(*seen) < self.believed);
@@ -87,8 +89,8 @@ impl SlowNodes {
         }
     }
 
-    /// Removes a node that is too slow now. `golden` is the state of the golden node's member, `produced` is whether
-    /// its producer has reached its end, and `again` is whether another round may follow.
+    /// Removes a node that is too slow now. `golden` is the state of the golden node's member, `produced` is
+    /// whether its producer has reached its end, and `again` is whether another round may follow.
     pub(super) fn judge(
         &mut self,
         membership: &mut Membership,
@@ -97,11 +99,11 @@ impl SlowNodes {
         again: bool,
         now: Duration,
     ) -> Vec<Decision> {
-        self.slowness.on_golden(golden.standing, golden.tail, now);
+        self.slowness.on_golden(golden.sample, golden.tail, now);
         self.note_limit(membership.chain(), now);
         let chain = membership.chain();
         // Blocks may still wait between producer and relay, so this is the end or slightly before it.
-        let end = produced.then_some(golden.standing.verified);
+        let end = produced.then_some(golden.sample.verified);
         // A slow copy is better than none.
         let alone = chain.len() <= 2 && !again;
         let found = if alone {

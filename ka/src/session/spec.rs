@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::order::Order;
+use super::order::ChainOrder;
 use super::plans::Plans;
 use crate::chain::SlowLimits;
 use crate::mac::Mac;
@@ -20,7 +20,7 @@ pub struct SessionSpec {
     /// The number of nodes that it waits for.
     pub wanted: usize,
     /// How nodes are admitted, and when the session begins.
-    pub gate: Gate,
+    pub admission: AdmissionPolicy,
     /// The machines that it may take; all if `None`.
     pub only: Option<BTreeSet<Mac>>,
     /// What the nodes do before the stream.
@@ -31,7 +31,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// How long silence may last.
     pub dead_after: Duration,
-    /// How long the nodes wait for the controller if it vanishes; zero means no longer than an ordinary outage lasts.
+    /// How long the nodes wait for the controller if it vanishes; zero means no longer than an ordinary
+    /// outage lasts.
     pub patience: Duration,
     /// How long a node may stay at one step, or take nothing of its received data.
     pub step_limit: Duration,
@@ -42,15 +43,16 @@ pub struct SessionSpec {
     /// The interval between the dismissals of finished nodes; zero for all at once.
     pub delay: Duration,
     /// The chain's order.
-    pub order: Order,
-    /// The maximum number of nodes with one address: behind a router that translates addresses, many share one.
+    pub order: ChainOrder,
+    /// The maximum number of nodes with one address: behind a router that translates addresses, many share
+    /// one.
     pub per_address: usize,
 }
 
 /// How nodes are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gate {
+pub enum AdmissionPolicy {
     /// The first nodes to join, up to the wanted number.
     First,
     /// Those that the operator admits, when he does.
@@ -67,7 +69,7 @@ impl SessionSpec {
             name: name.to_owned(),
             started: SystemTime::UNIX_EPOCH,
             wanted,
-            gate: Gate::First,
+            admission: AdmissionPolicy::First,
             only: None,
             plans: None,
             timeout: None,
@@ -78,7 +80,7 @@ impl SessionSpec {
             slow: SlowLimits::default(),
             rounds: 1,
             delay: Duration::ZERO,
-            order: Order::Address,
+            order: ChainOrder::Address,
             per_address: 256,
         }
     }

@@ -19,7 +19,7 @@ pub struct RunStatus {
     pub session: String,
     /// When the run began.
     pub started: SystemTime,
-    /// Bytes of the plain stream that the golden node has sent in this session.
+    /// Bytes of the uncompressed stream that the golden node has sent in this session.
     pub sent: u64,
     /// The total that it will have sent at the end, if known.
     pub total: Option<u64>,
@@ -27,8 +27,8 @@ pub struct RunStatus {
     pub notes: Tally,
     /// What currently limits the chain, with its rate: a link, a node's disk, or the golden node.
     pub limit: Option<String>,
-    /// Everything that has limited its chains, longest first. Only limits that lasted longer than the time after which
-    /// a node counts as slow are known.
+    /// Everything that has limited its chains, longest first. Only limits that lasted longer than the time
+    /// after which a node counts as slow are known.
     pub limits: Vec<LimitStatus>,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
@@ -92,7 +92,7 @@ pub struct NodeStatus {
     pub hostname: String,
     /// Its current phase.
     pub phase: Phase,
-    /// Bytes of the plain stream that it has received in this session.
+    /// Bytes of the uncompressed stream that it has received in this session.
     pub received: u64,
     /// Bytes per second, over the last seconds.
     pub rate: u64,
@@ -220,8 +220,8 @@ impl Phase {
 /// The figures of a session's whole transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Bytes of the plain stream.
-    pub plain: u64,
+    /// Bytes of the uncompressed stream.
+    pub uncompressed: u64,
     /// Bytes that left the golden node, compressed and sealed.
     pub wire: u64,
     /// From the first byte sent to the last.
@@ -232,19 +232,19 @@ pub struct Transfer {
     pub rounds: u32,
 }
 
-/// The approximate bytes of the plain stream in this many sealed bytes.
+/// The approximate bytes of the uncompressed stream in this many sealed bytes.
 #[must_use]
-pub(super) fn plain_of(transfer: &Transfer, sealed: u64) -> u64 {
-    let plain = u128::from(sealed) * u128::from(transfer.plain);
-    plain.checked_div(transfer.wire.into()).map_or(0, |plain| u64::try_from(plain).unwrap_or(u64::MAX))
+pub(super) fn uncompressed_of(transfer: &Transfer, sealed: u64) -> u64 {
+    let uncompressed = u128::from(sealed) * u128::from(transfer.uncompressed);
+    uncompressed.checked_div(transfer.wire.into()).map_or(0, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
 impl Transfer {
-    /// Both together: the same plain stream, sent once more.
+    /// Both together: the same uncompressed stream, sent once more.
     #[must_use]
     pub fn and(self, next: Self) -> Self {
         Self {
-            plain: if next.rounds == 0 { self.plain } else { next.plain },
+            uncompressed: if next.rounds == 0 { self.uncompressed } else { next.uncompressed },
             wire: self.wire + next.wire,
             sending: self.sending + next.sending,
             draining: self.draining + next.draining,

@@ -80,7 +80,7 @@ impl Stream {
 
     /// The membership's current decisions; `again` is whether another round may follow.
     pub(super) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
-        self.membership.on_golden(self.golden.standing.verified, self.golden.tail, now);
+        self.membership.on_golden(self.golden.sample.verified, self.golden.tail, now);
         let mut decisions = self.membership.judge(now);
         let produced = self.sent.is_some();
         decisions.extend(self.slow.judge(&mut self.membership, &self.golden, produced, again, now));
@@ -127,7 +127,8 @@ impl Stream {
         self.tail_complete = true;
     }
 
-    /// Whether the whole stream was produced and has reached the end of the chain. The two reports come in any order.
+    /// Whether the whole stream was produced and has reached the end of the chain. The two reports come in
+    /// any order.
     pub(super) fn is_through(&self) -> bool {
         self.tail_complete && self.proof.is_some_and(|proof| proof.last.is_some())
     }
@@ -146,8 +147,8 @@ impl Stream {
     pub(super) fn figures(&self, now: Duration) -> Transfer {
         let sent = self.sent.unwrap_or(now);
         Transfer {
-            plain: self.golden.plain,
-            wire: self.golden.standing.verified.0,
+            uncompressed: self.golden.uncompressed,
+            wire: self.golden.sample.verified.0,
             sending: sent.saturating_sub(self.started),
             draining: self.drained.unwrap_or(now).saturating_sub(sent),
             rounds: 1,

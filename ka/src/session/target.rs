@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inventory::identity::DiskIdentity;
 use crate::inventory::{Firmware, Inventory};
-use crate::plan::report::{Outcome, Report};
+use crate::plan::report::{DiskAction, Report};
 use crate::plan::{Loader, Plan};
 
 /// The target of a run.
@@ -29,7 +29,7 @@ impl Target {
             left_out.map(|name| format!("{name} is the disk that is meant, and it is left out (-X)"));
         if let Some(reason) = left_out.or_else(|| self.firmware_refusal(machine.firmware)) {
             for disk in &mut report.disks {
-                disk.outcome = Outcome::Refuse(reason.clone());
+                disk.outcome = DiskAction::Refuse(reason.clone());
             }
         }
         report
@@ -53,8 +53,8 @@ impl Target {
 #[must_use]
 pub fn refusal(report: &Report) -> Option<String> {
     let refused = report.disks.iter().filter_map(|disk| match &disk.outcome {
-        Outcome::Refuse(reason) => Some((disk, reason)),
-        Outcome::Erase(_) => None,
+        DiskAction::Refuse(reason) => Some((disk, reason)),
+        DiskAction::Erase(_) => None,
     });
     // A disk that is spared only because of another one is the less informative case.
     refused.min_by_key(|(disk, _)| disk.because_of.is_some()).map(|(_, reason)| reason.clone())

@@ -37,9 +37,9 @@ impl Session {
         }
     }
 
-    /// Lets all nodes forget the stream once the last member has it and all have its proof. A short stream is through
-    /// the chain before its producer reports its end. The final proof must not be lost then, because all nodes wait
-    /// for it.
+    /// Lets all nodes forget the stream once the last member has it and all have its proof. A short stream is
+    /// through the chain before its producer reports its end. The final proof must not be lost then, because
+    /// all nodes wait for it.
     fn release(&mut self) {
         let Some(mut stream) = self.stream.take_if(|stream| stream.is_through()) else { return };
         stream.on_released(self.now);
@@ -54,7 +54,8 @@ impl Session {
         self.released_at = Some(self.now);
     }
 
-    /// Sends the golden node's proof to all receivers of its stream, over connections that no other node can send on.
+    /// Sends the golden node's proof to all receivers of its stream, over connections that no other node can
+    /// send on.
     fn prove(&mut self, proof: Proof) {
         let Some(running) = &mut self.stream else { return };
         running.on_proof(proof, self.now);
@@ -70,8 +71,8 @@ impl Session {
         }
     }
 
-    /// Handles a node's claim that its data differs from what the golden node sent. That its predecessor lied is only
-    /// its own claim. So both are named, and neither gains by it ([`super::trust`]).
+    /// Handles a node's claim that its data differs from what the golden node sent. That its predecessor lied
+    /// is only its own claim. So both are named, and neither gains by it ([`super::trust`]).
     pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.stream() == Some(stream)) else {
             return;
@@ -128,8 +129,8 @@ impl Session {
         }
     }
 
-    /// The late nodes at the address of a removed node that took no part. They have received nothing either: one host
-    /// with many identities costs a chain one removal, not one for each identity.
+    /// The late nodes at the address of a removed node that took no part. They have received nothing either:
+    /// one host with many identities costs a chain one removal, not one for each identity.
     fn companions(&self, id: NodeId) -> Vec<NodeId> {
         let out = self.node(id).filter(|known| known.node.is_failed() && known.took_no_part());
         let Some(peer) = out.map(|known| known.node.joined.peer).filter(|peer| !peer.is_loopback()) else {
@@ -168,7 +169,8 @@ impl Session {
         }
     }
 
-    /// The predecessor of this node: in the current chain, or in the stream's initial one if the stream is over.
+    /// The predecessor of this node: in the current chain, or in the stream's initial one if the stream is
+    /// over.
     fn predecessor(&self, id: NodeId, stream: StreamId) -> Option<NodeId> {
         if let Some(running) = &self.stream
             && running.membership.chain().contains(&id)

@@ -1,9 +1,10 @@
 //! The ends of links that delivered forged data, by the receivers' claims.
 //!
-//! A forgery shows on every node behind it, so all of these complain, and only the first of them in the chain is next
-//! to the origin: either the node before it lies, or it lies itself. Nothing shows which of the two it is. So neither
-//! gains anything: in the next round both are behind all others, and the one that complained comes first of the two.
-//! If it told the truth, it has an honest node before it. If not, only the node that it slandered is behind it.
+//! A forgery shows on every node behind it, so all of these complain, and only the first of them in the chain
+//! is next to the origin: either the node before it lies, or it lies itself. Nothing shows which of the two
+//! it is. So neither gains anything: in the next round both are behind all others, and the one that
+//! complained comes first of the two. If it told the truth, it has an honest node before it. If not, only the
+//! node that it slandered is behind it.
 
 use std::collections::{BTreeSet, HashSet};
 

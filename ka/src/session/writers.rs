@@ -1,4 +1,5 @@
-//! Nodes whose writer makes no progress: a disk that never answers, a pipe without a reader, a tool that hangs.
+//! Nodes whose writer makes no progress: a disk that never answers, a pipe without a reader, a tool that
+//! hangs.
 //!
 //! Their session thread continues to report that they are alive, so no other check finds them.
 

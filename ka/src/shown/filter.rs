@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use super::{INSTEAD, is_hostile};
 
-/// Passes on its input without hostile characters. Line ends and tabs stay: the code that builds lines has ensured
-/// that they are its own.
+/// Passes on its input without hostile characters. Line ends and tabs stay: the code that builds lines has
+/// ensured that they are its own.
 #[derive(Debug)]
 pub struct Filter<W> {
     pub(super) to: W,

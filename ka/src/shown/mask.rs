@@ -6,10 +6,10 @@ use super::is_hostile;
 /// How many bytes before and after a piece may belong to a character that is partly in it.
 pub const CONTEXT: usize = 3;
 
-/// Overwrites each byte of a hostile character with `?` in a piece of another machine's log, without changing its
-/// length. The first `before` bytes are the ones that preceded the piece: there, the end of a character may lack its
-/// start. A character that starts at the end of the piece and continues beyond it is left alone; it is checked again
-/// with the next piece.
+/// Overwrites each byte of a hostile character with `?` in a piece of another machine's log, without changing
+/// its length. The first `before` bytes are the ones that preceded the piece: there, the end of a character
+/// may lack its start. A character that starts at the end of the piece and continues beyond it is left alone;
+/// it is checked again with the next piece.
 pub fn mask(bytes: &mut [u8], before: usize) {
     let mut hostile = Vec::new();
     let mut at = 0;

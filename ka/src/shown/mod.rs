@@ -1,8 +1,8 @@
 //! Untrusted text, made safe for display.
 //!
-//! Names, models, serial numbers, labels, file names, a node's errors, a DHCP client's host name, a tool's output:
-//! none of it is trusted with a terminal, a log or a table row. One rule defines which characters are hostile
-//! ([`is_hostile`]), and each place that shows text has one function:
+//! Names, models, serial numbers, labels, file names, a node's errors, a DHCP client's host name, a tool's
+//! output: none of it is trusted with a terminal, a log or a table row. One rule defines which characters are
+//! hostile ([`is_hostile`]), and each place that shows text has one function:
 //!
 //! | place | by |
 //! | --- | --- |
@@ -50,8 +50,8 @@ const MARKS: usize = 2;
 /// In a log, tables from tools keep their columns; a longer run of blanks would look like the end of a line.
 const BLANKS: usize = 8;
 
-/// A piece of untrusted text within a line: no hostile characters, no runs of blanks, no line end, and at most
-/// [`MAX_FIELD`] columns. It takes a width like any text.
+/// A piece of untrusted text within a line: no hostile characters, no runs of blanks, no line end, and at
+/// most [`MAX_FIELD`] columns. It takes a width like any text.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a>(pub &'a str);
 

@@ -4,10 +4,10 @@ use unicode_width::UnicodeWidthChar;
 
 use super::INSTEAD;
 
-/// Whether a terminal might obey a character instead of showing it, or show something other than the text: controls
-/// (C0, DEL, C1); direction marks, overrides and isolates; line and paragraph separators; characters without width or
-/// that are ignored (joiners, fillers, variation selectors, tags, the byte order mark); and characters without an
-/// agreed meaning.
+/// Whether a terminal might obey a character instead of showing it, or show something other than the text:
+/// controls (C0, DEL, C1); direction marks, overrides and isolates; line and paragraph separators; characters
+/// without width or that are ignored (joiners, fillers, variation selectors, tags, the byte order mark); and
+/// characters without an agreed meaning.
 ///
 /// Line end and tab are controls, too: code that may show them checks for them first.
 #[must_use]

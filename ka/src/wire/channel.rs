@@ -1,8 +1,8 @@
 //! A connection without its socket: bytes in, events out; messages in, bytes out.
 //!
-//! The dialling side sends its [`Preamble`] and the handshake. The answering side reads the preamble and chooses the
-//! secret for the handshake. Both sides are open after one round trip. The answering side has proof only with the
-//! first message: until then it must not act on anything.
+//! The dialling side sends its [`Preamble`] and the handshake. The answering side reads the preamble and
+//! chooses the secret for the handshake. Both sides are open after one round trip. The answering side has
+//! proof only with the first message: until then it must not act on anything.
 
 use std::io::{self, Read, Write};
 
@@ -16,8 +16,8 @@ use crate::keys::{JoinKey, Key, KeyPair};
 use crate::seal::Block;
 
 const TAG: usize = 16;
-/// Each piece begins, under its seal, with its frame's kind: an attacker who could change the kind could join two
-/// messages, and so remove one without a trace.
+/// Each piece begins, under its seal, with its frame's kind: an attacker who could change the kind could join
+/// two messages, and so remove one without a trace.
 const KIND: usize = 1;
 const MAX_PIECE: usize = 65_535 - TAG - KIND;
 /// The longest message in bytes: even a plan for a machine with many disks is far shorter.
@@ -26,7 +26,8 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// An event of the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<M> {
-    /// The other side wants to open the channel for this purpose; answer with an `accept_…` function or drop it.
+    /// The other side wants to open the channel for this purpose; answer with an `accept_…` function or drop
+    /// it.
     Opening(Preamble),
     /// The handshake is complete.
     Open,
@@ -152,8 +153,8 @@ impl Channel {
         }
     }
 
-    /// The public key of the agent that opened this control connection. Its first message proves that it has the
-    /// private key.
+    /// The public key of the agent that opened this control connection. Its first message proves that it has
+    /// the private key.
     #[must_use]
     pub fn peer(&self) -> Option<Key> {
         self.peer
@@ -223,8 +224,8 @@ impl Channel {
     /// Accepts a controller that wants this node's log.
     ///
     /// # Errors
-    /// [`ChannelError`] when the other side does not have the join secret. Its first message proves that it has the
-    /// controller's key.
+    /// [`ChannelError`] when the other side does not have the join secret. Its first message proves that it
+    /// has the controller's key.
     pub fn accept_console_log(&mut self, key: &JoinKey) -> Result<(), ChannelError> {
         self.accept(|prologue| noise::log_responder(key, prologue))
     }

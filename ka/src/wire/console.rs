@@ -1,9 +1,9 @@
 //! The messages between a viewer on the golden node and a node's console.
 //!
-//! The viewer opens with one [`Open`], and the node answers with its state. A log, a command or a shell follows. The
-//! node sends until it has nothing more to send, and both sides send [`ToNode::Alive`] and [`ToViewer::Alive`] when
-//! idle. A node reads the log file at the viewer's pace, and a command's output only as fast as it is taken, so it
-//! never buffers more than a few pieces for a viewer.
+//! The viewer opens with one [`Open`], and the node answers with its state. A log, a command or a shell
+//! follows. The node sends until it has nothing more to send, and both sides send [`ToNode::Alive`] and
+//! [`ToViewer::Alive`] when idle. A node reads the log file at the viewer's pace, and a command's output only
+//! as fast as it is taken, so it never buffers more than a few pieces for a viewer.
 
 use std::time::Duration;
 
@@ -197,8 +197,8 @@ impl Open {
         }
     }
 
-    /// Whether this may be asked of a node whose key is not known: the other end is not proven to be a certain
-    /// machine.
+    /// Whether this may be asked of a node whose key is not known: the other end is not proven to be a
+    /// certain machine.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         matches!(self.request, Request::State | Request::Log { .. })

@@ -15,7 +15,8 @@ use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 use crate::step::Doing;
 
-/// A message from an agent to the controller. After a lost connection an agent repeats what the controller must know.
+/// A message from an agent to the controller. After a lost connection an agent repeats what the controller
+/// must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToController {
     /// The first message, and only the first: the node, and the session that it joins.
@@ -40,8 +41,8 @@ pub enum ToController {
         /// What was received, by the node's own count.
         total: Total,
     },
-    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator must know
-    /// them. Sent before `Complete`, and again before `Done` if the finish added notes.
+    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator
+    /// must know them. Sent before `Complete`, and again before `Done` if the finish added notes.
     Notes {
         /// The stream from which the copy was made.
         stream: StreamId,
@@ -64,8 +65,8 @@ pub enum ToController {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that attempt,
-    /// and another plan or stream may follow.
+    /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that
+    /// attempt, and another plan or stream may follow.
     Done,
 }
 
@@ -124,8 +125,8 @@ pub enum ToAgent {
         time: u64,
         /// How long silence may last in this session; heartbeats come three times as often.
         dead_after: Duration,
-        /// How long to wait for the controller if it vanishes: another process may take over the session. Zero means
-        /// no longer than an ordinary outage lasts.
+        /// How long to wait for the controller if it vanishes: another process may take over the session.
+        /// Zero means no longer than an ordinary outage lasts.
         patience: Duration,
     },
     /// The node is rejected.

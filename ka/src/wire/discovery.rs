@@ -1,9 +1,10 @@
 //! How a node finds a controller by broadcast, without either side revealing anything to a stranger.
 //!
-//! The request is a nonce, a keyed hash of the session's name, and a MAC. The reply is the nonce, the control port,
-//! and a MAC. Both MACs need the join secret. A host without it gets no answer and learns no name. If it replays a
-//! recorded request, it gets no answer either, because one process of a controller answers a nonce once. Discovery
-//! only reports where to try: the handshake on the control port proves that a controller is the right one.
+//! The request is a nonce, a keyed hash of the session's name, and a MAC. The reply is the nonce, the control
+//! port, and a MAC. Both MACs need the join secret. A host without it gets no answer and learns no name. If
+//! it replays a recorded request, it gets no answer either, because one process of a controller answers a
+//! nonce once. Discovery only reports where to try: the handshake on the control port proves that a
+//! controller is the right one.
 //!
 //! | bytes of a request | | bytes of a reply | |
 //! | --- | --- | --- | --- |
@@ -13,8 +14,8 @@
 //! | 21..53 | HMAC-SHA256 of nonce and session name | 21..23 | control port, big endian |
 //! | 53..85 | HMAC-SHA256 of bytes 0..53 | 23..55 | HMAC-SHA256 of bytes 0..23 and the session name |
 //!
-//! The key is HMAC-SHA256 of a label under the join secret, and each use has its own label. A reply is shorter than
-//! its request, so a responder amplifies nothing.
+//! The key is HMAC-SHA256 of a label under the join secret, and each use has its own label. A reply is
+//! shorter than its request, so a responder amplifies nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -34,8 +35,8 @@ const VERSION: u8 = 1;
 const HEADER: usize = 5;
 const MAC: usize = 32;
 
-/// How many answered nonces a controller remembers. Only holders of the secret can fill this, and it is enough for a
-/// thousand nodes that try five times with three broadcasts each.
+/// How many answered nonces a controller remembers. Only holders of the secret can fill this, and it is
+/// enough for a thousand nodes that try five times with three broadcasts each.
 const REMEMBERED: usize = 16_384;
 
 /// A fresh random value that ties a reply to its request.

@@ -14,8 +14,8 @@ pub(super) const HEADER: usize = 4;
 const MAX_BODY: usize = 65_535;
 /// The memory for frames other than blocks: a few small ones, or one large one.
 const BUFFER: usize = 4096 + MAX_BODY;
-/// The bytes after a block that are read with it: messages, and the next block's header, so that the block can go to
-/// its own memory.
+/// The bytes after a block that are read with it: messages, and the next block's header, so that the block
+/// can go to its own memory.
 const BEHIND: usize = 4096;
 /// How many pieces one write passes to the system.
 const SLICES: usize = 32;
@@ -50,14 +50,15 @@ pub(super) enum Frame<'a> {
     Block(Block),
 }
 
-/// Splits incoming bytes into frames. Blocks, nearly all of the traffic, are read directly to their final place.
+/// Splits incoming bytes into frames. Blocks, nearly all of the traffic, are read directly to their final
+/// place.
 #[derive(Default)]
 pub(super) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The largest block allowed. Memory is allocated for a block as soon as its header arrives, so no block is
-    /// allowed before the other side has authenticated itself.
+    /// The largest block allowed. Memory is allocated for a block as soon as its header arrives, so no block
+    /// is allowed before the other side has authenticated itself.
     largest: usize,
     /// A block that has been received in part; until it is complete, the buffer is empty.
     block: Option<Arrival>,
@@ -91,7 +92,8 @@ impl Incoming {
         {
             return self.read_likely(block, from);
         }
-        // There must be room for at least one whole frame, or a frame at the buffer's end would never be complete.
+        // There must be room for at least one whole frame, or a frame at the buffer's end would never be
+        // complete.
         if self.buffer.len() - self.end < HEADER + MAX_BODY {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -108,7 +110,8 @@ impl Incoming {
         Ok(length)
     }
 
-    /// Reads once, header included, into the memory for a block like the last one. Anything else takes the usual path.
+    /// Reads once, header included, into the memory for a block like the last one. Anything else takes the
+    /// usual path.
     fn read_likely(&mut self, mut block: Arrival, from: &mut impl Read) -> io::Result<usize> {
         let (mut head, expected) = ([0; HEADER], block.missing());
         let mut slices = [

@@ -69,8 +69,8 @@ impl Hello {
         disks.iter().try_for_each(disk)
     }
 
-    /// The same cut to the limits, for an agent to send, with a list of what was left out. A disk that is left out is
-    /// unknown to the controller, and so is never written to.
+    /// The same cut to the limits, for an agent to send, with a list of what was left out. A disk that is
+    /// left out is unknown to the controller, and so is never written to.
     #[must_use]
     pub fn bounded(mut self) -> (Self, Vec<String>) {
         let mut left_out = Vec::new();

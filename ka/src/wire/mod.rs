@@ -1,8 +1,8 @@
 //! The wire formats: control messages, link frames, handshakes, versions and limits.
 //!
-//! Every TCP connection is a [`channel`]: frames, a Noise handshake, then sealed messages. On the control connection
-//! these are [`control`] messages. On a data link they are [`crate::chain::LinkMessage`]s, with the stream's blocks,
-//! which are already sealed, between them.
+//! Every TCP connection is a [`channel`]: frames, a Noise handshake, then sealed messages. On the control
+//! connection these are [`control`] messages. On a data link they are [`crate::chain::LinkMessage`]s, with
+//! the stream's blocks, which are already sealed, between them.
 
 pub mod channel;
 pub mod console;

@@ -1,9 +1,10 @@
 //! The Noise patterns that ka uses (<https://noiseprotocol.org/noise.html>).
 //!
-//! Control connections are `IKpsk0`: the controller proves its static key, and the agent proves the join secret and
-//! the key that it generated at this boot. Data links are `NNpsk0` under the link's secret, which only its two ends
-//! receive. Consoles are `KK`: the controller proves its key, and the node the key of this boot. A node that has not
-//! joined yet is unknown to the controller; it shows its log over `KNpsk0`, under the join secret.
+//! Control connections are `IKpsk0`: the controller proves its static key, and the agent proves the join
+//! secret and the key that it generated at this boot. Data links are `NNpsk0` under the link's secret, which
+//! only its two ends receive. Consoles are `KK`: the controller proves its key, and the node the key of this
+//! boot. A node that has not joined yet is unknown to the controller; it shows its log over `KNpsk0`, under
+//! the join secret.
 
 use snow::{Builder, HandshakeState};
 

@@ -1,7 +1,7 @@
 //! The purpose of a connection: the only cleartext. It precedes the handshake and is bound into it.
 //!
-//! The answering side must know which secret to use, and for a data link that depends on stream, epoch and the two
-//! ends. Nothing here is acted on before the handshake has proved it.
+//! The answering side must know which secret to use, and for a data link that depends on stream, epoch and
+//! the two ends. Nothing here is acted on before the handshake has proved it.
 
 use super::PROTOCOL;
 use crate::chain::{Epoch, LinkName, NodeId};
@@ -60,8 +60,8 @@ impl Preamble {
         bytes
     }
 
-    /// The answer to a first frame of another version, before the connection is closed: without it, that side could
-    /// only guess the cause. It contains only this side's version.
+    /// The answer to a first frame of another version, before the connection is closed: without it, that side
+    /// could only guess the cause. It contains only this side's version.
     #[must_use]
     pub fn other_version() -> Vec<u8> {
         [&MAGIC[..], &PROTOCOL.to_le_bytes()].concat()

@@ -5,9 +5,9 @@ pub const STAGE2: &str = "getstage2";
 /// The default name of the run.
 pub const INSTALL: &str = "kainstall";
 
-/// Whether this is a valid session name: 1 to [`MAX_LENGTH`] ASCII letters, digits and `-`, `_`, `.`, not beginning
-/// with `-` or `.`. A name becomes a file name on the golden node and a word on the nodes' kernel command line, so
-/// both sides check it before use.
+/// Whether this is a valid session name: 1 to [`MAX_LENGTH`] ASCII letters, digits and `-`, `_`, `.`, not
+/// beginning with `-` or `.`. A name becomes a file name on the golden node and a word on the nodes' kernel
+/// command line, so both sides check it before use.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -1,8 +1,8 @@
-//! Reads and decompresses the plain stream in a separate thread while the writer works.
+//! Reads and decompresses the uncompressed stream in a separate thread while the writer works.
 //!
-//! Unpacking a tree costs the writer about as much time as decompression, so two threads take half the time. The
-//! chunks' memory is recycled: there are never more than [`CHUNKS`] of them, and the kernel provides their pages only
-//! once.
+//! Unpacking a tree costs the writer about as much time as decompression, so two threads take half the time.
+//! The chunks' memory is recycled: there are never more than [`CHUNKS`] of them, and the kernel provides
+//! their pages only once.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Ahead {
 }
 
 impl StreamReader {
-    /// Passes the stream to `work` while another thread reads ahead. Afterwards the stream is at that thread's
-    /// position: at its end, unless `work` returned earlier.
+    /// Passes the stream to `work` while another thread reads ahead. Afterwards the stream is at that
+    /// thread's position: at its end, unless `work` returned earlier.
     pub fn ahead<T>(&mut self, work: impl FnOnce(&mut Ahead) -> T) -> T {
         let (to_writer, full) = channel();
         let (spare, empty) = channel();

@@ -1,8 +1,9 @@
 //! Decides when to wait briefly, so that two blocks can be handled together.
 //!
-//! On a fast line, waking up for a block costs about as much as moving it. So a relay that has moved everything
-//! available waits until another block may have arrived, as network cards coalesce packets before they interrupt. Data
-//! that arrives meanwhile stays in the socket, which has room for far more. Blocks of a slow line never wait.
+//! On a fast line, waking up for a block costs about as much as moving it. So a relay that has moved
+//! everything available waits until another block may have arrived, as network cards coalesce packets before
+//! they interrupt. Data that arrives meanwhile stays in the socket, which has room for far more. Blocks of a
+//! slow line never wait.
 
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ impl Gather {
         (self.woken, self.flows) = (now, false);
     }
 
-    /// Records a block of `length` bytes. One that is shorter than the previous block was the last available: the
-    /// stream's last, or one of a producer that is slower than the line.
+    /// Records a block of `length` bytes. One that is shorter than the previous block was the last available:
+    /// the stream's last, or one of a producer that is slower than the line.
     pub(super) fn block(&mut self, length: u64) {
         self.flows = length >= self.newest;
         self.newest = length;
@@ -61,8 +62,8 @@ mod tests {
 
     const BLOCK: u64 = 64 * 1024;
 
-    /// A relay that receives `rate` bytes per second in blocks of `length`, and needs 50 microseconds for each: the
-    /// pause that it settles on.
+    /// A relay that receives `rate` bytes per second in blocks of `length`, and needs 50 microseconds for
+    /// each: the pause that it settles on.
     fn pause_at(rate: u64, length: u64) -> Duration {
         let mut gather = Gather::default();
         let (mut now, mut pause) = (Duration::ZERO, Duration::ZERO);

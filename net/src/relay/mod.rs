@@ -1,7 +1,7 @@
 //! The event loop around a chain member: links, window memory, the writer.
 //!
-//! The loop runs in its own thread and does no disk I/O, so it never waits for a disk. The golden node runs it too,
-//! with its producer in place of a predecessor.
+//! The loop runs in its own thread and does no disk I/O, so it never waits for a disk. The golden node runs
+//! it too, with its producer in place of a predecessor.
 
 mod ahead;
 mod connection;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
-use ka::chain::{Member, Offset, Plain, Report, Spent, Standing, View};
+use ka::chain::{Member, Offset, Plaintext, ProgressSample, Report, Spent, View};
 use ka::seal::{Block, Total};
 use mio::Waker;
 use rustix::process::setpriority_process;
@@ -26,8 +26,8 @@ use rustix::thread::gettid;
 use crate::event_loop::EventLoop;
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may be queued between the golden node's producer and the loop: few, so that large ones are still in a
-/// cache.
+/// Blocks that may be queued between the golden node's producer and the loop: few, so that large ones are
+/// still in a cache.
 pub const QUEUE: usize = 8;
 /// Batches that may be queued between the loop and a node's writer.
 pub const BATCHES: usize = 4;
@@ -71,7 +71,7 @@ pub enum Feed {
     /// The golden node's producer.
     Golden(Receiver<(Block, Option<Total>)>),
     /// A node's writer.
-    Node(SyncSender<Plain>),
+    Node(SyncSender<Plaintext>),
 }
 
 /// The relay's progress, for other threads.
@@ -92,8 +92,8 @@ pub struct RelayProgress {
 impl RelayProgress {
     /// All values that show whether the member is slow or waits for others.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        Standing {
+    pub fn sample(&self) -> ProgressSample {
+        ProgressSample {
             spent: self.spent.lock().map_or_else(|poisoned| *poisoned.into_inner(), |spent| *spent),
             verified: Offset(self.verified.load(Ordering::Relaxed)),
             written: Offset(self.written.load(Ordering::Relaxed)),
@@ -108,8 +108,8 @@ impl RelayProgress {
     }
 }
 
-/// The writer's position. The relay checks it on every iteration, so it must be woken only if it has nothing to do
-/// before the writer advances.
+/// The writer's position. The relay checks it on every iteration, so it must be woken only if it has nothing
+/// to do before the writer advances.
 #[derive(Debug, Default)]
 struct WriterPosition {
     end: AtomicU64,
@@ -118,8 +118,8 @@ struct WriterPosition {
 }
 
 impl WriterPosition {
-    /// The writer's side. Returns whether the relay must be woken. One of the two sides always sees the other: each
-    /// first stores and then loads, with sequentially consistent ordering.
+    /// The writer's side. Returns whether the relay must be woken. One of the two sides always sees the
+    /// other: each first stores and then loads, with sequentially consistent ordering.
     fn set(&self, news: FromWriter) -> bool {
         match news {
             FromWriter::Written(end) => {
@@ -233,8 +233,8 @@ impl Relay {
     }
 }
 
-/// Gives this thread priority over others: it needs little time, but its delays delay all members behind, and no line
-/// makes up for them. An unprivileged user cannot do that, and keeps the normal priority.
+/// Gives this thread priority over others: it needs little time, but its delays delay all members behind, and
+/// no line makes up for them. An unprivileged user cannot do that, and keeps the normal priority.
 fn go_first() {
     if let Err(error) = setpriority_process(Some(gettid()), PRIORITY) {
         log::debug!("the relay has no priority over other threads: {error}");

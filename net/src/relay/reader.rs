@@ -1,10 +1,10 @@
-//! The plain stream as the writer reads it: takes bytes from the relay and decompresses chunks. The stream ends only
-//! when the final block has arrived with the right length.
+//! The uncompressed stream as the writer reads it: takes bytes from the relay and decompresses chunks. The
+//! stream ends only when the final block has arrived with the right length.
 //!
-//! Every byte was verified by the seal of its block, and the blocks' numbers have no gaps. That proves that a member
-//! of the chain sent it. The controller's proofs show that it is the golden node's ([`ka::proof`]), and the stream
-//! does not end before the last of them has arrived. A caller that also wants the plain stream's own hash, against
-//! faults of the machine itself, requests it with [`StreamReader::check_sum`].
+//! Every byte was verified by the seal of its block, and the blocks' numbers have no gaps. That proves that a
+//! member of the chain sent it. The controller's proofs show that it is the golden node's ([`ka::proof`]),
+//! and the stream does not end before the last of them has arrived. A caller that also wants the uncompressed
+//! stream's own hash, against faults of the machine itself, requests it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ka::chain::{Offset, Plain};
+use ka::chain::{Offset, Plaintext};
 use ka::proof::{Checker, Forged, Proof};
 use ka::seal::chunk::{ChunkError, ChunkReader, Part};
 use ka::seal::{Bytes, Total};
@@ -20,7 +20,8 @@ use ka::sha256::Sha256;
 
 use super::{FromWriter, Handle};
 
-/// The maximum number of written bytes between two reports to the relay; a window has at least sixteen times as much.
+/// The maximum number of written bytes between two reports to the relay; a window has at least sixteen times
+/// as much.
 const TELL_EVERY: u64 = 512 * 1024;
 
 /// Why the stream cannot be read further.
@@ -63,9 +64,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Sends a report to the relay.
 type Tell = Box<dyn Fn(FromWriter) + Send>;
 
-/// Reads the plain stream.
+/// Reads the uncompressed stream.
 pub struct StreamReader {
-    plain: Receiver<Plain>,
+    plaintext: Receiver<Plaintext>,
     to_relay: Tell,
     /// Why the relay ended, if it did.
     aborted: Arc<Mutex<Option<String>>>,
@@ -102,29 +103,29 @@ enum Current {
 }
 
 impl StreamReader {
-    /// Reads what the relay behind `relay` sends through `plain`.
+    /// Reads what the relay behind `relay` sends through `plaintext`.
     ///
     /// # Errors
     /// zstd has no memory.
     pub fn new(
-        plain: Receiver<Plain>,
+        plaintext: Receiver<Plaintext>,
         relay: Handle,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
-        Self::without_relay(plain, move |news| relay.hear(news), aborted)
+        Self::without_relay(plaintext, move |news| relay.hear(news), aborted)
     }
 
-    /// Reads from `plain`, and calls `tell` with the reports for a relay.
+    /// Reads from `plaintext`, and calls `tell` with the reports for a relay.
     ///
     /// # Errors
     /// zstd has no memory.
     pub fn without_relay(
-        plain: Receiver<Plain>,
+        plaintext: Receiver<Plaintext>,
         tell: impl Fn(FromWriter) + Send + 'static,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
         Ok(Self {
-            plain,
+            plaintext,
             to_relay: Box::new(tell),
             aborted,
             left: Arc::default(),
@@ -146,8 +147,8 @@ impl StreamReader {
         })
     }
 
-    /// Also compares the SHA-256 of everything read with the golden node's. Call this before reading. It costs about
-    /// half a CPU second per GiB.
+    /// Also compares the SHA-256 of everything read with the golden node's. Call this before reading. It
+    /// costs about half a CPU second per GiB.
     pub fn check_sum(&mut self) {
         self.hash = Some(Sha256::new());
     }
@@ -189,7 +190,7 @@ impl StreamReader {
         Some(StreamError::Aborted(reason))
     }
 
-    /// Plain bytes read so far.
+    /// Plaintext read so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -215,24 +216,24 @@ impl StreamReader {
             if self.written.since(self.told) >= TELL_EVERY {
                 self.tell();
             }
-            let plain = self.next_plain()?;
-            self.compare(&plain)?;
-            self.sent = plain.total;
-            (self.piece, self.position, self.end) = (plain.bytes, 0, plain.end);
+            let plaintext = self.next_plaintext()?;
+            self.compare(&plaintext)?;
+            self.sent = plaintext.total;
+            (self.piece, self.position, self.end) = (plaintext.bytes, 0, plaintext.end);
             self.current = Current::Piece(0, 0);
         }
     }
 
     /// Compares contents with the proofs received so far.
-    fn compare(&mut self, plain: &Plain) -> Result<(), Forged> {
+    fn compare(&mut self, plaintext: &Plaintext) -> Result<(), Forged> {
         let Some(proofs) = &self.proofs else { return Ok(()) };
         while let Ok(proof) = proofs.try_recv() {
             self.checker.on_proof(proof)?;
         }
-        self.checker.on_content(&plain.bytes, plain.from)
+        self.checker.on_content(&plaintext.bytes, plaintext.from)
     }
 
-    /// The plain stream's SHA-256, if it was requested.
+    /// The uncompressed stream's SHA-256, if it was requested.
     fn compare_sums(&self, sent: Total) -> Result<(), StreamError> {
         match (&self.hash, sent.sha256) {
             (None, _) => Ok(()),
@@ -269,17 +270,17 @@ impl StreamReader {
                 self.position = position;
                 return Ok(false);
             }
-            Some(Part::Plain(bytes)) => Current::Piece(position - bytes.len(), position),
-            Some(Part::Zstd { plain_length, bytes }) => {
+            Some(Part::Uncompressed(bytes)) => Current::Piece(position - bytes.len(), position),
+            Some(Part::Zstd { uncompressed_length, bytes }) => {
                 self.unpacked.clear();
-                self.unpacked.reserve(plain_length);
+                self.unpacked.reserve(uncompressed_length);
                 self.decompressor
                     .decompress_to_buffer(bytes, &mut self.unpacked)
                     .map_err(StreamError::Decompress)?;
-                if self.unpacked.len() != plain_length {
+                if self.unpacked.len() != uncompressed_length {
                     return Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Current::Unpacked(0, plain_length)
+                Current::Unpacked(0, uncompressed_length)
             }
         };
         self.position = position;
@@ -287,20 +288,20 @@ impl StreamReader {
     }
 
     /// Waits for the relay, after reporting everything to it: it may be waiting for the report.
-    fn next_plain(&mut self) -> Result<Plain, StreamError> {
-        let plain = match self.plain.try_recv() {
+    fn next_plaintext(&mut self) -> Result<Plaintext, StreamError> {
+        let plaintext = match self.plaintext.try_recv() {
             Err(TryRecvError::Empty) => {
                 self.tell();
-                self.wait_for_plain()
+                self.wait_for_plaintext()
             }
             received => received.ok(),
         };
-        plain.ok_or_else(|| self.cut_off())
+        plaintext.ok_or_else(|| self.cut_off())
     }
 
-    fn wait_for_plain(&self) -> Option<Plain> {
+    fn wait_for_plaintext(&self) -> Option<Plaintext> {
         loop {
-            match self.plain.recv_timeout(LOOK) {
+            match self.plaintext.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Timeout) if !self.left.load(Ordering::Acquire) => {}
                 received => return received.ok(),
             }

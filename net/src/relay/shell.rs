@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ka::chain::LinkMessage;
 use ka::chain::LinkName;
-use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
+use ka::chain::{Action, LinkId, Member, Plaintext, Spent, Trouble, Waiting};
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::preamble::Preamble;
 
@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_UNGREETED: usize = 32;
 /// The number of moves between two checks for events.
 const TURNS: usize = 16;
-/// A block is taken from the golden node's producer when the successor has everything except this many bytes. Blocks
-/// that are sealed early are compressed without knowing the chain's speed, and use memory for nothing.
+/// A block is taken from the golden node's producer when the successor has everything except this many bytes.
+/// Blocks that are sealed early are compressed without knowing the chain's speed, and use memory for nothing.
 const LEAD: u64 = 1024 * 1024;
 /// How long a stopped relay continues to write what is queued.
 const LINGER: Duration = Duration::from_secs(2);
@@ -38,8 +38,8 @@ pub(super) struct Shell {
     sockets: EventLoop,
     member: Member<SocketAddr>,
     feed: Feed,
-    /// Plain bytes for which the writer had no room.
-    plain: Option<Plain>,
+    /// Plaintext for which the writer had no room.
+    plaintext: Option<Plaintext>,
     commands: Receiver<Command>,
     writer: Arc<WriterPosition>,
     progress: Arc<RelayProgress>,
@@ -72,7 +72,7 @@ impl Shell {
             sockets,
             member,
             feed,
-            plain: None,
+            plaintext: None,
             commands,
             writer,
             progress,
@@ -114,7 +114,7 @@ impl Shell {
             self.drop_ungreeted();
             busy = (0..TURNS).all(|_| self.pump());
             // The writer had no room for some bytes, or holds up a full window: only the writer can continue.
-            self.writer.wait(self.plain.is_some() || self.member.is_held_by_writer());
+            self.writer.wait(self.plaintext.is_some() || self.member.is_held_by_writer());
             busy |= self.writer.end() > self.member.written();
             if let Some(number) = self.member.spoiled() {
                 return Err(io::Error::other(format!(
@@ -168,8 +168,8 @@ impl Shell {
         }
     }
 
-    /// If there are too many unauthenticated connections, drops the oldest. A peer that knows the secret authenticates
-    /// at once, so idle strangers never keep a successor out.
+    /// If there are too many unauthenticated connections, drops the oldest. A peer that knows the secret
+    /// authenticates at once, so idle strangers never keep a successor out.
     fn make_room(&mut self, peer: SocketAddr) {
         let mut ungreeted = self.connections.values().filter(|c| c.ungreeted.is_some()).map(|c| c.link);
         let oldest = ungreeted.next();
@@ -201,7 +201,7 @@ impl Shell {
     }
 
     fn fail_writer(&mut self) {
-        self.plain = None;
+        self.plaintext = None;
         self.member.on_writer_failed();
     }
 
@@ -326,8 +326,8 @@ impl Shell {
         }
     }
 
-    /// Only complete frames are a sign of life: with a damaged length, all that follows looks like the rest of a frame
-    /// that never ends.
+    /// Only complete frames are a sign of life: with a damaged length, all that follows looks like the rest
+    /// of a frame that never ends.
     fn on_received(&mut self, link: LinkId, received: Received<LinkMessage>) {
         let now = self.start.elapsed();
         match received {
@@ -367,11 +367,11 @@ impl Shell {
                 }
             }
             Feed::Node(writer) => {
-                while let Some(plain) = self.plain.take().or_else(|| self.member.next_plain()) {
-                    match writer.try_send(plain) {
+                while let Some(plaintext) = self.plaintext.take().or_else(|| self.member.next_plaintext()) {
+                    match writer.try_send(plaintext) {
                         Ok(()) => moved = true,
-                        Err(TrySendError::Full(plain)) => {
-                            self.plain = Some(plain);
+                        Err(TrySendError::Full(plaintext)) => {
+                            self.plaintext = Some(plaintext);
                             break;
                         }
                         // The reader is gone: it has failed, or it has everything.

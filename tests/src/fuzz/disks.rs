@@ -10,13 +10,13 @@ use ka::disk::layout::{Layout, Least, Placing};
 use ka::disk::mbr::{Mbr, SIZE, set_active};
 use ka::disk::table::Table;
 use ka::disk::units::{DiskSize, SectorSize};
-use ka::disk::{desc, script};
+use ka::disk::{script, short_form};
 
 use super::input::Input;
 
 /// Parses any text as a description in the short form.
 pub(super) fn short(data: &[u8]) {
-    description(data, desc::parse);
+    description(data, short_form::parse);
 }
 
 /// Parses any text as a script for sfdisk.

@@ -18,14 +18,14 @@ use super::input::Input;
 const DEAD_AFTER: Duration = Duration::from_millis(1500);
 const ME: NodeId = NodeId(5);
 const WINDOWS: [u64; 3] = [4096, 8192, 65_536];
-/// The largest number of plain bytes in a block: with header and tag a quarter of the smallest window.
-const PLAIN: usize = 1024 - 32;
+/// The maximum length of the plaintext in a block: with header and tag a quarter of the smallest window.
+const PLAINTEXT: usize = 1024 - 32;
 
 /// A stream larger than the largest window, sealed once.
 struct Stream {
     key: StreamKey,
     blocks: Vec<Block>,
-    plain: Vec<u8>,
+    plaintext: Vec<u8>,
     total: Total,
     /// The offsets where each block begins, and where the last ends.
     borders: Vec<Offset>,
@@ -34,19 +34,19 @@ struct Stream {
 static STREAM: LazyLock<Stream> = LazyLock::new(|| {
     let key = StreamKey::generate(Cipher::preferred()).expect("randomness");
     let mut sealer = Sealer::new(&key);
-    let (mut blocks, mut plain) = (Vec::new(), Vec::new());
+    let (mut blocks, mut plaintext) = (Vec::new(), Vec::new());
     for i in 0..200_usize {
-        let piece: Vec<u8> = (0..(i * 331) % (PLAIN + 1)).map(|j| (i + j).to_le_bytes()[0]).collect();
+        let piece: Vec<u8> = (0..(i * 331) % (PLAINTEXT + 1)).map(|j| (i + j).to_le_bytes()[0]).collect();
         blocks.push(sealer.seal(&piece).expect("short"));
-        plain.extend(piece);
+        plaintext.extend(piece);
     }
-    let total = Total { length: plain.len() as u64, hash: [1; 32], sha256: None };
+    let total = Total { length: plaintext.len() as u64, hash: [1; 32], sha256: None };
     blocks.push(sealer.finish(&total).expect("short"));
     let mut borders = vec![Offset(0)];
     for block in &blocks {
         borders.push(borders[borders.len() - 1].plus(block.size()));
     }
-    Stream { key, blocks, plain, total, borders }
+    Stream { key, blocks, plaintext, total, borders }
 });
 
 pub(super) fn any_events(data: &[u8]) {
@@ -260,17 +260,17 @@ impl Shell {
 
     /// The writer accepts what it is given, and it is the correct stream.
     fn write(&mut self) {
-        while let Some(plain) = self.member.next_plain() {
+        while let Some(plaintext) = self.member.next_plaintext() {
             assert!(self.writes, "a writer that has failed is given more");
-            assert!(plain.end > self.taken && plain.end <= self.member.verified());
-            self.written.extend_from_slice(&plain.bytes);
-            if let Some(total) = plain.total {
-                assert_eq!((total, self.written.len()), (STREAM.total, STREAM.plain.len()));
+            assert!(plaintext.end > self.taken && plaintext.end <= self.member.verified());
+            self.written.extend_from_slice(&plaintext.bytes);
+            if let Some(total) = plaintext.total {
+                assert_eq!((total, self.written.len()), (STREAM.total, STREAM.plaintext.len()));
             }
-            self.taken = plain.end;
-            self.member.on_written(plain.end);
+            self.taken = plaintext.end;
+            self.member.on_written(plaintext.end);
         }
-        assert!(STREAM.plain.starts_with(&self.written));
+        assert!(STREAM.plaintext.starts_with(&self.written));
     }
 
     /// The successor is sent the data that follow what it has.

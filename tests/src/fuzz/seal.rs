@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::{io::Read, time::Duration};
 
-use ka::chain::{Member, NodeId, Offset, Plain};
+use ka::chain::{Member, NodeId, Offset, Plaintext};
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, Cipher, Opener, Sealer, StreamKey, Total};
 use ka_net::relay::{Feed, Relay, StreamReader};
@@ -15,17 +15,17 @@ use super::input::Input;
 
 struct Stream {
     blocks: Vec<Block>,
-    plain: Vec<Vec<u8>>,
+    plaintext: Vec<Vec<u8>>,
     opener: Opener,
 }
 
 static STREAM: LazyLock<Stream> = LazyLock::new(|| {
     let key = StreamKey::generate(Cipher::ChaCha20Poly1305).expect("randomness");
     let mut sealer = Sealer::new(&key);
-    let plain: Vec<Vec<u8>> = (0..4_u8).map(|i| vec![i; usize::from(i) * 100]).collect();
-    let mut blocks: Vec<Block> = plain.iter().map(|p| sealer.seal(p).expect("short")).collect();
+    let plaintext: Vec<Vec<u8>> = (0..4_u8).map(|i| vec![i; usize::from(i) * 100]).collect();
+    let mut blocks: Vec<Block> = plaintext.iter().map(|p| sealer.seal(p).expect("short")).collect();
     blocks.push(sealer.finish(&Total { length: 600, hash: [9; 32], sha256: None }).expect("short"));
-    Stream { blocks, plain, opener: Opener::new(&key) }
+    Stream { blocks, plaintext, opener: Opener::new(&key) }
 });
 
 /// Opens any bytes as a block, and valid blocks with changes: only sealed data open, and only at their own
@@ -56,8 +56,8 @@ pub(super) fn blocks(data: &[u8]) {
         Ok(total) => {
             assert_eq!((block.bytes(), expected), (good.bytes(), number as u64));
             assert_eq!(total.is_some(), number == 4);
-            if let Some(plain) = STREAM.plain.get(number) {
-                assert_eq!(opened, [before, plain].concat());
+            if let Some(plaintext) = STREAM.plaintext.get(number) {
+                assert_eq!(opened, [before, plaintext].concat());
             }
         }
         Err(_) => assert_eq!(opened, before, "nothing of a block that is not proven"),
@@ -73,7 +73,7 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     Relay::start(member, listener, Feed::Node(feed), |_| {}).expect("a relay")
 });
 
-/// The plain bytes of blocks forged by an admitted node: chunks of any kind, cut anywhere. The result is
+/// The plaintext of blocks forged by an admitted node: chunks of any kind, cut anywhere. The result is
 /// never accepted as complete unless its sum is correct.
 pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
@@ -82,35 +82,37 @@ pub(super) fn chunks(data: &[u8]) {
     let cut = usize::from(input.byte()) + 1;
     let summed = input.byte() & 1 == 0;
     let mut stream = Vec::new();
-    let mut plain: Option<Vec<u8>> = Some(Vec::new());
+    let mut plaintext: Option<Vec<u8>> = Some(Vec::new());
     while !input.is_empty() {
         match input.below(4) {
             0 => {
-                plain = None;
+                plaintext = None;
                 stream.extend_from_slice(input.piece());
             }
             1 => {
-                plain = None;
+                plaintext = None;
                 let bytes = input.piece().to_vec();
-                let plain_length = usize::from(input.u16()) * (MAX_CHUNK >> 15);
-                Chunk { kind: Kind::Zstd, plain_length, bytes }.append_to(&mut stream);
+                let uncompressed_length = usize::from(input.u16()) * (MAX_CHUNK >> 15);
+                Chunk { kind: Kind::Zstd, uncompressed_length, bytes }.append_to(&mut stream);
             }
             2 => {
                 let bytes = input.piece().to_vec();
-                plain.iter_mut().for_each(|plain| plain.extend_from_slice(&bytes));
-                Chunk { kind: Kind::Plain, plain_length: bytes.len(), bytes }.append_to(&mut stream);
+                plaintext.iter_mut().for_each(|plaintext| plaintext.extend_from_slice(&bytes));
+                Chunk { kind: Kind::Uncompressed, uncompressed_length: bytes.len(), bytes }
+                    .append_to(&mut stream);
             }
             _ => {
                 let bytes = vec![input.byte(); usize::from(input.u16())];
-                plain.iter_mut().for_each(|plain| plain.extend_from_slice(&bytes));
+                plaintext.iter_mut().for_each(|plaintext| plaintext.extend_from_slice(&bytes));
                 let stored = zstd::bulk::compress(&bytes, 1).expect("zstd");
-                Chunk { kind: Kind::Zstd, plain_length: bytes.len(), bytes: stored }.append_to(&mut stream);
+                Chunk { kind: Kind::Zstd, uncompressed_length: bytes.len(), bytes: stored }
+                    .append_to(&mut stream);
             }
         }
     }
-    let total = match (&plain, total) {
+    let total = match (&plaintext, total) {
         // Sometimes everything is correct.
-        (Some(plain), Some(total)) if total.length == 7 => Some(total_of(plain)),
+        (Some(plaintext), Some(total)) if total.length == 7 => Some(total_of(plaintext)),
         (_, total) => total,
     };
     let mut reader =
@@ -121,8 +123,8 @@ pub(super) fn chunks(data: &[u8]) {
     }
     let mut read = Vec::new();
     let whole = reader.read_to_end(&mut read).is_ok();
-    if let Some(plain) = &plain {
-        assert!(!whole || read == *plain);
+    if let Some(plaintext) = &plaintext {
+        assert!(!whole || read == *plaintext);
     }
     match reader.finish() {
         Ok(sum) => {
@@ -130,29 +132,32 @@ pub(super) fn chunks(data: &[u8]) {
             assert!(!summed || sum == total_of(&read));
         }
         Err(_) => {
-            assert!(plain.is_none() || total != plain.as_deref().map(total_of), "what is whole is refused")
+            assert!(
+                plaintext.is_none() || total != plaintext.as_deref().map(total_of),
+                "what is whole is refused"
+            )
         }
     }
 }
 
-fn total_of(plain: &[u8]) -> Total {
-    Total { length: plain.len() as u64, hash: [0; 32], sha256: Some(Sha256::digest(plain).into()) }
+fn total_of(plaintext: &[u8]) -> Total {
+    Total { length: plaintext.len() as u64, hash: [0; 32], sha256: Some(Sha256::digest(plaintext).into()) }
 }
 
 /// The data that the relay would pass to the reader, all at once.
-fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain> {
+fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plaintext> {
     let (sender, receiver) = sync_channel(stream.len() / cut + 2);
     let mut end = Offset(0);
     for piece in stream.chunks(cut) {
         end = end.plus(piece.len() as u64);
         sender
-            .send(Plain { bytes: piece.to_vec().into(), total: None, end, from: None })
+            .send(Plaintext { bytes: piece.to_vec().into(), total: None, end, from: None })
             .expect("there is room");
     }
     if total.is_some() {
         // The final block has its own position.
         end = end.plus(1);
-        sender.send(Plain { bytes: Vec::new().into(), total, end, from: None }).expect("there is room");
+        sender.send(Plaintext { bytes: Vec::new().into(), total, end, from: None }).expect("there is room");
     }
     receiver
 }

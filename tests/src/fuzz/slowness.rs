@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ka::chain::{NodeId, Offset, Slow, SlowLimits, Slowness, Spent, Standing};
+use ka::chain::{NodeId, Offset, ProgressSample, Slow, SlowLimits, Slowness, Spent};
 
 use super::input::Input;
 
@@ -11,10 +11,10 @@ pub(super) fn any_reports(data: &[u8]) {
     let mut input = Input::new(data);
     let mut slowness = Slowness::new(SlowLimits::default());
     let mut chain: Vec<NodeId> = (0..=u32::from(input.below(6))).map(NodeId).collect();
-    let mut standings = vec![Standing::default(); chain.len()];
+    let mut samples = vec![ProgressSample::default(); chain.len()];
     let mut now = Duration::ZERO;
     while !input.is_empty() {
-        let number = usize::from(input.byte()) % standings.len();
+        let number = usize::from(input.byte()) % samples.len();
         let node = NodeId(u32::try_from(number).expect("few"));
         match input.below(8) {
             0 => {
@@ -35,21 +35,21 @@ pub(super) fn any_reports(data: &[u8]) {
                 let [running, starved, output, writer] = times.map(|t| Duration::new(t, 0));
                 let spent = Spent { running, starved, output, writer };
                 let (verified, written) = (Offset(input.u64()), Offset(input.u64()));
-                slowness.on_report(node, Standing { spent, verified, written }, now);
+                slowness.on_report(node, ProgressSample { spent, verified, written }, now);
             }
             _ => {
                 // Honest members continue from their position.
-                let standing = &mut standings[number];
+                let sample = &mut samples[number];
                 let passed = input.millis();
                 let part = |share: u8| passed.mul_f64(f64::from(share) / 255.0);
-                standing.spent.running += passed;
-                standing.spent.starved += part(input.byte());
-                standing.spent.output += part(input.byte());
-                standing.spent.writer += part(input.byte());
-                standing.verified = standing.verified.plus(u64::from(input.u16()) << 10);
-                standing.written = standing.written.plus(u64::from(input.u16()) << 10).min(standing.verified);
+                sample.spent.running += passed;
+                sample.spent.starved += part(input.byte());
+                sample.spent.output += part(input.byte());
+                sample.spent.writer += part(input.byte());
+                sample.verified = sample.verified.plus(u64::from(input.u16()) << 10);
+                sample.written = sample.written.plus(u64::from(input.u16()) << 10).min(sample.verified);
                 now += passed;
-                slowness.on_report(node, *standing, now);
+                slowness.on_report(node, *sample, now);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use ka::keys::{JoinKey, KeyPair};
 use ka::mac::Mac;
 use ka::wire::session_names;
-use kactl::lists::{nodes, order};
+use kactl::lists::{macs, order};
 
 use super::input::Input;
 
@@ -36,7 +36,7 @@ pub(super) fn any_text(data: &[u8]) {
             }
         }
         3 => {
-            if let Ok(macs) = nodes::parse(Path::new("list"), &text) {
+            if let Ok(macs) = macs::parse(Path::new("list"), &text) {
                 assert!(!macs.is_empty());
             }
         }

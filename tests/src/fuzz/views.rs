@@ -9,7 +9,7 @@ use ka::disk::description::Description;
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware, Inventory};
 use ka::notes::{NoteKind, Tally};
-use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
+use ka::plan::{BootPlan, DiskPlan, FinalAction, FinishPlan, Loader, Plan, Storage};
 use ka::session::{Arrival, Target};
 use ka::shown::{self, is_hostile};
 use ka::step::Step;
@@ -40,7 +40,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
         storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], ..Storage::default() },
         boot: BootPlan::new(Loader::Grub, Firmware::Bios),
         finish: FinishPlan::default(),
-        after: After::Reboot,
+        after: FinalAction::Reboot,
     };
     Target { plan, left_out: Vec::new(), other_firmware: None }
 });
@@ -122,7 +122,8 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
         notes: notes.clone(),
         nodes,
     };
-    let transfer = Transfer { plain: 1, sending: Duration::from_secs(1), rounds: 1, ..Transfer::default() };
+    let transfer =
+        Transfer { uncompressed: 1, sending: Duration::from_secs(1), rounds: 1, ..Transfer::default() };
     let end = written(|out| summary::print(out, &status, &transfer));
     are_lines(&end);
     // Seven heading lines, and one line and one note per node.

@@ -28,7 +28,10 @@ pub(super) fn judge(
         let says_complete = node.is_some_and(|node| node.phase == Phase::Complete);
         let fault = machine.plan.fault;
         if says_complete && !has_clone {
-            return Err(Violation(format!("FALSE SUCCESS: {mac} ({fault:?}) is complete, and has {:?}", machine.disk)));
+            return Err(Violation(format!(
+                "FALSE SUCCESS: {mac} ({fault:?}) is complete, and has {:?}",
+                machine.disk
+            )));
         }
         match node {
             Some(node) if says_complete => {
@@ -38,14 +41,19 @@ pub(super) fn judge(
             }
             Some(node) => {
                 if node.phase != Phase::Failed || node.failure.is_none() {
-                    return Err(Violation(format!("{mac} ({fault:?}) ends as {:?} without a reason", node.phase)));
+                    return Err(Violation(format!(
+                        "{mac} ({fault:?}) ends as {:?} without a reason",
+                        node.phase
+                    )));
                 }
                 tally.failed += 1;
             }
             // The report names it as one that never appeared, or as one that had gone before the run began.
             None => {
                 if machine.erasures > 0 {
-                    return Err(Violation(format!("{mac} ({fault:?}) was erased, and the report does not have it")));
+                    return Err(Violation(format!(
+                        "{mac} ({fault:?}) was erased, and the report does not have it"
+                    )));
                 }
                 if fault.is_healthy() && !seen.contains(&mac) {
                     return Err(Violation(format!("{mac} was awake, and never seen")));

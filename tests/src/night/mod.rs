@@ -1,17 +1,18 @@
-//! Whole unattended nights: the real [`Session`](ka::session::Session) with simulated machines, and an operator who is
-//! asleep.
+//! Whole unattended nights: the real [`Session`](ka::session::Session) with simulated machines, and an
+//! operator who is asleep.
 //!
-//! Each seed is a [`Plan`]: some machines do not wake, die, return, hang, stall, or have a disk that fails, and the
-//! controller is killed and resumed. The machines follow the protocol as agents do: they prepare, receive down the chain
-//! that the session gives them, complain about neighbours, finish and leave. What is on a machine's disk is known here,
-//! so what the run reports can be compared with it.
+//! Each seed is a [`Plan`]: some machines do not wake, die, return, hang, stall, or have a disk that fails,
+//! and the controller is killed and resumed. The machines follow the protocol as agents do: they prepare,
+//! receive down the chain that the session gives them, complain about neighbours, finish and leave. What is
+//! on a machine's disk is known here, so what the run reports can be compared with it.
 //!
 //! - A machine that is reported complete has a whole clone on its disk.
 //! - No machine is erased that the list does not name, and none that has its clone.
 //! - Every machine without a clone is named with the step at which it failed, or as one that never appeared.
 //! - The night ends.
 //!
-//! Links and membership have their own simulator ([`crate::sim`]); here a link either carries data or does not.
+//! Links and membership have their own simulator ([`crate::sim`]); here a link either carries data or does
+//! not.
 
 mod judge;
 mod machine;
@@ -29,7 +30,8 @@ pub use world::run;
 pub struct Tally {
     /// Nights.
     pub nights: u64,
-    /// Machines without a fault of their own, and how many of them have their clone and are reported complete.
+    /// Machines without a fault of their own, and how many of them have their clone and are reported
+    /// complete.
     pub healthy: u64,
     /// See `healthy`.
     pub cloned: u64,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ka::chain::{LinkKeys, NodeId, Offset, Report, SlowLimits, Standing, Trouble, View};
+use ka::chain::{LinkKeys, NodeId, Offset, ProgressSample, Report, SlowLimits, Trouble, View};
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::{Card, Firmware, Inventory};
 use ka::mac::Mac;
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Storage};
+use ka::plan::{BootPlan, FinalAction, FinishPlan, Loader, Storage};
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey, Total};
 use ka::session::plans::Plans;
@@ -98,7 +98,10 @@ pub fn run(plan: &Plan) -> Result<Tally, Violation> {
             return Ok(tally);
         }
     }
-    Err(told(Violation(format!("no end after {MORNING} s: {:?}", world.session.map(|session| session.status().0)))))
+    Err(told(Violation(format!(
+        "no end after {MORNING} s: {:?}",
+        world.session.map(|session| session.status().0)
+    ))))
 }
 
 impl World {
@@ -110,7 +113,7 @@ impl World {
             storage: Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         let spec = SessionSpec {
             gate: Gate::Named,
@@ -161,8 +164,17 @@ impl World {
             self.killed_in = self.killed_in.or(self.kills.front().map(|kill| kill.effects));
         }
         if let Some(Source { position, tail, .. }) = self.source {
-            let standing = Standing { verified: Offset(position), written: Offset(position), ..Standing::default() };
-            self.input(Input::Golden(Golden { standing, tail: Offset(tail), plain: position, ..Golden::default() }));
+            let sample = ProgressSample {
+                verified: Offset(position),
+                written: Offset(position),
+                ..ProgressSample::default()
+            };
+            self.input(Input::Golden(Golden {
+                sample,
+                tail: Offset(tail),
+                plain: position,
+                ..Golden::default()
+            }));
         }
         self.input(Input::Tick);
         for i in 0..self.machines.len() {
@@ -271,8 +283,8 @@ impl World {
         }
     }
 
-    /// `kactl run` without anybody at the terminal: it admits the list when all have come, or at the timeout; and
-    /// machines that are done may not boot into the run any more.
+    /// `kactl run` without anybody at the terminal: it admits the list when all have come, or at the timeout;
+    /// and machines that are done may not boot into the run any more.
     fn operate(&mut self) {
         let Some(session) = &self.session else { return };
         if !session.book().is_admitted() {
@@ -508,7 +520,9 @@ impl World {
     fn deliver(&mut self, connection: ConnectionId, message: ToAgent) {
         let Some(i) = self.by_connection.get(&connection).copied() else { return };
         let (now, machine) = (self.now, &mut self.machines[i]);
-        let Some(life) = machine.life.as_mut().filter(|life| life.connection == Some(connection)) else { return };
+        let Some(life) = machine.life.as_mut().filter(|life| life.connection == Some(connection)) else {
+            return;
+        };
         match message {
             ToAgent::Welcome { ticket, .. } => life.ticket = Some(ticket),
             ToAgent::Plan(_) => {
@@ -562,12 +576,14 @@ impl World {
     fn flow(&mut self) {
         let Some(source) = &mut self.source else { return };
         let (stream, Some(view)) = (source.stream, source.view.clone()) else { return };
-        source.position = TOTAL.min(source.position + RATE).min(source.tail + WINDOW + RATE).max(source.position);
+        source.position =
+            TOTAL.min(source.position + RATE).min(source.tail + WINDOW + RATE).max(source.position);
         let (mut before, mut next, mut reached) = ((NodeId::GOLDEN, source.position), view.successor, false);
         let mut tail = source.position;
         while let Some(id) = next {
             let life = self.by_node.get(&id).and_then(|i| self.machines[*i].life.as_mut());
-            let member = life.filter(|life| !life.is_hung && life.ticket.is_some_and(|ticket| ticket.node == id));
+            let member =
+                life.filter(|life| !life.is_hung && life.ticket.is_some_and(|ticket| ticket.node == id));
             let Some((life, own)) = member.and_then(|life| {
                 let own = life.view.clone().filter(|(of, own)| *of == stream && own.epoch == view.epoch)?.1;
                 (own.predecessor_id() == Some(before.0)).then_some((life, own))
@@ -600,7 +616,8 @@ impl World {
         let quiet = |world: &Self, id: NodeId| {
             let machine = world.by_node.get(&id).map(|i| &world.machines[*i]);
             machine.is_some_and(|machine| {
-                let same = machine.life.as_ref().is_some_and(|life| life.ticket.is_some_and(|t| t.node == id));
+                let same =
+                    machine.life.as_ref().is_some_and(|life| life.ticket.is_some_and(|t| t.node == id));
                 (!same || !machine.speaks()) && world.now - machine.quiet_since >= DEAD_AFTER
             })
         };
@@ -611,7 +628,8 @@ impl World {
             self.input(Input::Stream(StreamNotice::Complaint(report)));
         }
         for i in 0..self.machines.len() {
-            let Some(life) = self.machines[i].life.as_ref().filter(|life| !life.is_hung && !life.is_released) else {
+            let Some(life) = self.machines[i].life.as_ref().filter(|life| !life.is_hung && !life.is_released)
+            else {
                 continue;
             };
             let Some((stream, view)) = life.view.clone() else { continue };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ka::chain::{Report, Standing, View};
+use ka::chain::{ProgressSample, Report, View};
 use ka::proof::{Forged, Proof};
 
 use super::host::{Fate, Power};
@@ -24,7 +24,7 @@ pub(super) enum ToNode {
 /// From a node.
 #[derive(Clone, Debug)]
 pub(super) enum ToHub {
-    Heartbeat(Standing),
+    Heartbeat(ProgressSample),
     Complaint(Report),
     Forged(Forged),
 }
@@ -81,8 +81,8 @@ impl World<'_> {
 
     /// A heartbeat with its contents.
     pub(super) fn beat(&mut self, host: HostId) {
-        let standing = self.standing(host);
-        self.tell_hub(host, ToHub::Heartbeat(standing));
+        let sample = self.sample(host);
+        self.tell_hub(host, ToHub::Heartbeat(sample));
     }
 
     pub(super) fn on_to_node(&mut self, host: HostId, number: u32, message: ToNode) -> Result<(), Violation> {

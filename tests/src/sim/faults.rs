@@ -115,7 +115,7 @@ impl World<'_> {
             })
             .collect();
         let place = match planned.victim {
-            Victim::Place(place) => place,
+            Victim::Position(place) => place,
             Victim::Tail => alive.len().checked_sub(1)?,
             Victim::Behind => {
                 let before = self.chain.iter().position(|host| *host == self.last_victim);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ka::chain::LinkMessage;
-use ka::chain::{Action, LinkId, Member, NodeId, Offset, Spent, Standing, Trouble, Waiting};
+use ka::chain::{Action, LinkId, Member, NodeId, Offset, ProgressSample, Spent, Trouble, Waiting};
 use ka::proof::Checker;
 use ka::seal::{Block, Total};
 
@@ -55,8 +55,8 @@ pub(super) struct Host {
     pub(super) connections: Vec<(ConnectionId, usize)>,
     /// The writer's current work: the end offset, and the stream's totals if it ends there.
     pub(super) writing: Option<(Offset, Option<Total>)>,
-    /// The plain bytes that the writer has received.
-    pub(super) plain: usize,
+    /// The plaintext that the writer has received.
+    pub(super) plaintext: usize,
     pub(super) fate: Fate,
     pub(super) released: bool,
     /// A fault has hit it or one of its links.
@@ -98,7 +98,7 @@ impl Host {
             life: 0,
             connections: Vec::new(),
             writing: None,
-            plain: 0,
+            plaintext: 0,
             fate: Fate::Running,
             released: false,
             suspect: false,
@@ -117,9 +117,9 @@ impl Host {
     }
 
     /// Its report to the controller about itself.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn sample(&self) -> ProgressSample {
         let (verified, written) = (self.member.verified(), self.member.written());
-        Standing { spent: self.spent, verified, written }
+        ProgressSample { spent: self.spent, verified, written }
     }
 
     /// Whether its process runs and takes part.
@@ -320,28 +320,28 @@ impl World<'_> {
         true
     }
 
-    /// Passes plain bytes to the writer when it is idle.
+    /// Passes plaintext to the writer when it is idle.
     fn write(&mut self, host: HostId) -> Result<bool, Violation> {
         if host == 0 || self.hosts[host].writing.is_some() || self.hosts[host].fate != Fate::Running {
             return Ok(false);
         }
-        let Some(plain) = self.hosts[host].member.next_plain() else { return Ok(false) };
-        invariant_writer_sees_the_stream(self, host, &plain)?;
+        let Some(plaintext) = self.hosts[host].member.next_plaintext() else { return Ok(false) };
+        invariant_writer_sees_the_stream(self, host, &plaintext)?;
         let true_total = self.stream.total;
-        let truth = self.stream.plain.get(self.hosts[host].plain..).unwrap_or_default();
+        let truth = self.stream.plaintext.get(self.hosts[host].plaintext..).unwrap_or_default();
         let node = &mut self.hosts[host];
         node.deceived |=
-            !truth.starts_with(&plain.bytes) || plain.total.is_some_and(|total| total != true_total);
+            !truth.starts_with(&plaintext.bytes) || plaintext.total.is_some_and(|total| total != true_total);
         if self.schedule.proves()
-            && let Err(forged) = node.checker.on_content(&plain.bytes, plain.from)
+            && let Err(forged) = node.checker.on_content(&plaintext.bytes, plaintext.from)
         {
             self.on_forged(host, forged)?;
             return Ok(true);
         }
         let node = &mut self.hosts[host];
-        node.plain += plain.bytes.len();
-        node.writing = Some((plain.end, plain.total));
-        let time = time_of(plain.bytes.len() as u64, node.plan.writer);
+        node.plaintext += plaintext.bytes.len();
+        node.writing = Some((plaintext.end, plaintext.total));
+        let time = time_of(plaintext.bytes.len() as u64, node.plan.writer);
         let life = node.life;
         self.after(time, Event::Written { host, life });
         Ok(true)
@@ -365,7 +365,7 @@ impl World<'_> {
         node.power = Power::On;
         node.fate = Fate::Stranger;
         node.isolated = false;
-        node.plain = 0;
+        node.plaintext = 0;
         node.claimed = None;
         node.spent = Spent::default();
         node.judged = Judged::default();

@@ -21,17 +21,17 @@ impl World<'_> {
         }
         self.membership.on_heartbeat(node, self.now);
         match message {
-            ToHub::Heartbeat(standing) => {
-                self.membership.on_position(node, standing.verified);
+            ToHub::Heartbeat(sample) => {
+                self.membership.on_position(node, sample.verified);
                 let all = self.hosts[0].heard;
                 let heard = &mut self.hosts[host].heard;
-                if standing.verified > heard.position.max(all.position) {
-                    *heard = Heard { position: standing.verified, moved: self.now };
+                if sample.verified > heard.position.max(all.position) {
+                    *heard = Heard { position: sample.verified, moved: self.now };
                 } else if all.position > heard.position {
                     // The hub knew that it has this much before it reported it.
                     *heard = all;
                 }
-                self.slowness.on_report(node, standing, self.now);
+                self.slowness.on_report(node, sample, self.now);
             }
             ToHub::Forged(forged) => self.hub_hears_of_forgery(host, forged)?,
             ToHub::Complaint(report) if !self.released => {
@@ -65,7 +65,7 @@ impl World<'_> {
     /// Removes members that are too slow.
     fn hub_judges_slowness(&mut self) -> Result<(), Violation> {
         let golden = &self.hosts[0];
-        self.slowness.on_golden(golden.standing(), golden.member.tail_position(), self.now);
+        self.slowness.on_golden(golden.sample(), golden.member.tail_position(), self.now);
         let end = golden.member.total().map(|_| golden.member.verified());
         let Some(Slow { node, reason }) = self.slowness.judge(self.membership.chain(), end, self.now) else {
             return Ok(());

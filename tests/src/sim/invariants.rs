@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ka::chain::{Epoch, Offset, Plain};
+use ka::chain::{Epoch, Offset, Plaintext};
 use ka::seal::Block;
 
 use super::host::{Fate, Power};
@@ -103,15 +103,21 @@ impl World<'_> {
 type Verdict = Result<(), Violation>;
 
 /// No writer misses a byte, gets one twice, or gets them out of order; liars' bytes are counted only.
-pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, plain: &Plain) -> Verdict {
-    let at = world.hosts[host].plain;
+pub(super) fn invariant_writer_sees_the_stream(
+    world: &mut World,
+    host: HostId,
+    plaintext: &Plaintext,
+) -> Verdict {
+    let at = world.hosts[host].plaintext;
     let stream = world.stream;
-    let end = at + plain.bytes.len();
-    let last = |total| end == stream.plain.len() && total == stream.total && plain.end == stream.end();
-    let is_true = stream.plain.get(at..end) == Some(&plain.bytes[..]) && plain.total.is_none_or(last);
-    let holds = is_true || !world.hosts[host].deceivers.is_empty() && end <= stream.plain.len();
+    let end = at + plaintext.bytes.len();
+    let last =
+        |total| end == stream.plaintext.len() && total == stream.total && plaintext.end == stream.end();
+    let is_true =
+        stream.plaintext.get(at..end) == Some(&plaintext.bytes[..]) && plaintext.total.is_none_or(last);
+    let holds = is_true || !world.hosts[host].deceivers.is_empty() && end <= stream.plaintext.len();
     world.check(holds, "writer sees the stream", |_| {
-        format!("host {host} has written {at} bytes and is given {} others", plain.bytes.len())
+        format!("host {host} has written {at} bytes and is given {} others", plaintext.bytes.len())
     })
 }
 
@@ -210,7 +216,7 @@ pub(super) fn invariant_only_the_faulty_are_expelled(
 /// A copy that counts as complete contains no byte that the golden node never sent.
 pub(super) fn invariant_a_copy_is_the_golden_nodes(world: &mut World, host: HostId) -> Verdict {
     let node = &world.hosts[host];
-    let holds = !node.deceived && node.plain == world.stream.plain.len();
+    let holds = !node.deceived && node.plaintext == world.stream.plaintext.len();
     world.check(holds, "a copy is the golden node's", |world| {
         format!("host {host} is complete, and was deceived by {:?}", world.hosts[host].deceivers)
     })

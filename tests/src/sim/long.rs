@@ -41,7 +41,7 @@ impl LongChain {
         let deaths = (0..self.deaths).map(|_| Planned {
             when: When::Produced(random.between(1, 99)),
             after: Duration::ZERO,
-            victim: Victim::Place(random.index(self.nodes)),
+            victim: Victim::Position(random.index(self.nodes)),
             fault,
         });
         let faults = deaths.collect();

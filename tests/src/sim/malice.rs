@@ -2,7 +2,7 @@
 //! and claim to have received data that were never sent. All this happens among failing links and dying
 //! nodes.
 
-use ka::chain::{NodeId, Offset, Report, Spent, Standing, Trouble};
+use ka::chain::{NodeId, Offset, ProgressSample, Report, Spent, Trouble};
 use ka::proof::{Forged, Proof};
 use ka::seal::Block;
 
@@ -101,13 +101,13 @@ impl World<'_> {
     }
 
     /// A host's report about itself; one that withholds reports that it has everything and waits for nothing.
-    pub(super) fn standing(&self, host: HostId) -> Standing {
-        let standing = self.hosts[host].standing();
+    pub(super) fn sample(&self, host: HostId) -> ProgressSample {
+        let sample = self.hosts[host].sample();
         if !self.withholds(host) {
-            return standing;
+            return sample;
         }
-        let spent = Spent { running: standing.spent.running, ..Spent::default() };
-        Standing { spent, verified: Offset(u64::MAX), written: Offset(u64::MAX) }
+        let spent = Spent { running: sample.spent.running, ..Spent::default() };
+        ProgressSample { spent, verified: Offset(u64::MAX), written: Offset(u64::MAX) }
     }
 
     /// Each forger's own blocks: chosen once, so that all its successors get the same.

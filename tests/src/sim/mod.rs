@@ -24,4 +24,4 @@ pub use malice::Malice;
 pub use network::Shape;
 pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
 pub use slowness::{Judgement, Tally, judge_slowness};
-pub use world::{Outcome, run, run_traced, run_with};
+pub use world::{SimResult, run, run_traced, run_with};

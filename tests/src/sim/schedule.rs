@@ -76,7 +76,7 @@ pub enum When {
 #[derive(Clone, Copy, Debug)]
 pub enum Victim {
     /// The node at this place of the current chain, modulo its length.
-    Place(usize),
+    Position(usize),
     /// The last living member.
     Tail,
     /// The member behind the previous victim.
@@ -206,7 +206,7 @@ impl Schedule {
             _ => Fault::Slow(times),
         };
         let when = When::Produced(random.between(20, 60));
-        let victim = Victim::Place(random.index(64));
+        let victim = Victim::Position(random.index(64));
         Self {
             seed,
             hosts,
@@ -234,7 +234,7 @@ impl Schedule {
     #[must_use]
     pub fn share(&self) -> Option<(usize, f64)> {
         let planned = self.faults.first()?;
-        let Victim::Place(place) = planned.victim else { return None };
+        let Victim::Position(place) = planned.victim else { return None };
         let victim = place % self.hosts.len();
         let HostPlan { shape, writer, .. } = self.hosts[victim];
         let times = planned.fault.slows();
@@ -267,7 +267,7 @@ impl Schedule {
             let victim = match random.index(5) {
                 0 => Victim::Tail,
                 1 | 2 if number > 0 => Victim::Behind,
-                _ => Victim::Place(random.index(64)),
+                _ => Victim::Position(random.index(64)),
             };
             let fault = match random.index(5) {
                 0 | 1 => Fault::Crash,
@@ -290,7 +290,7 @@ impl Schedule {
         let while_ = random.time(self.dead_after * 3);
         let lasting = if random.chance(70) { Some(while_) } else { None };
         let victim =
-            if random.chance(15) { Victim::Tail } else { Victim::Place(random.index(self.hosts.len())) };
+            if random.chance(15) { Victim::Tail } else { Victim::Position(random.index(self.hosts.len())) };
         let frames = if random.chance(70) { 1 } else { u32::MAX };
         let (fault, victim) = match random.index(12) {
             0 | 1 => (Fault::Hang(Some(while_)), victim),

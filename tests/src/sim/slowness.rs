@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::invariants::Violation;
 use super::schedule::Schedule;
-use super::world::{Outcome, run};
+use super::world::{SimResult, run};
 
 /// The range around the minimum share of the chain's rate, relative to it, in which either judgement is
 /// correct. The best rate is that of a tenth of a second, in which windows that fill up may take a third more
@@ -115,7 +115,7 @@ fn judgements(seed: u64, full: f64) -> impl Iterator<Item = Judgement> {
         .chain(std::iter::once_with(any))
 }
 
-fn judge(schedule: &Schedule, result: Result<Outcome, Violation>) -> Judgement {
+fn judge(schedule: &Schedule, result: Result<SimResult, Violation>) -> Judgement {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(violation) => return Judgement::False(violation.to_string()),

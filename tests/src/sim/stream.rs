@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ka::chain::Offset;
-use ka::seal::{Block, Cipher, MAX_PLAIN, Sealer, StreamKey, Total};
+use ka::seal::{Block, Cipher, MAX_PLAINTEXT, Sealer, StreamKey, Total};
 
 use super::random::Random;
 
@@ -19,9 +19,9 @@ pub(super) struct Stream {
     pub(super) blocks: Vec<Block>,
     /// The end offset of each block.
     pub(super) ends: Vec<Offset>,
-    /// All plain bytes, and the end offset in them of each block but the last.
-    pub(super) plain: Vec<u8>,
-    plain_ends: Vec<usize>,
+    /// All plaintext, and the end offset in them of each block but the last.
+    pub(super) plaintext: Vec<u8>,
+    plaintext_ends: Vec<usize>,
     /// The contents of the final block.
     pub(super) total: Total,
 }
@@ -35,39 +35,39 @@ impl Stream {
     pub(super) fn generate(random: &mut Random, length: u64, largest: u64) -> Self {
         let key = StreamKey::generate(Cipher::preferred()).expect("the system has randomness");
         let mut sealer = Sealer::new(&key);
-        let (mut plain, mut blocks, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        let mut plain_ends = Vec::new();
+        let (mut plaintext, mut blocks, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let mut plaintext_ends = Vec::new();
         let mut end = Offset(0);
         while end.0 < length {
             let full = largest - OVERHEAD;
             let size = if random.chance(80) { full } else { random.between(0, full) };
-            let start = plain.len();
-            let size = usize::try_from(size).unwrap_or(MAX_PLAIN);
-            while plain.len() < start + size {
-                plain.extend_from_slice(&random.bits().to_le_bytes());
+            let start = plaintext.len();
+            let size = usize::try_from(size).unwrap_or(MAX_PLAINTEXT);
+            while plaintext.len() < start + size {
+                plaintext.extend_from_slice(&random.bits().to_le_bytes());
             }
-            plain.truncate(start + size);
-            let block = sealer.seal(&plain[start..]).expect("a block of this size is possible");
+            plaintext.truncate(start + size);
+            let block = sealer.seal(&plaintext[start..]).expect("a block of this size is possible");
             end = end.plus(block.size());
             ends.push(end);
             blocks.push(block);
-            plain_ends.push(plain.len());
+            plaintext_ends.push(plaintext.len());
         }
         let mut hash = [0; 32];
         hash.fill_with(|| random.bits().to_le_bytes()[0]);
-        let total = Total { length: plain.len() as u64, hash, sha256: None };
+        let total = Total { length: plaintext.len() as u64, hash, sha256: None };
         let last = sealer.finish(&total).expect("the final block has a fixed size");
         ends.push(end.plus(last.size()));
         blocks.push(last);
-        Self { key, blocks, ends, plain, plain_ends, total }
+        Self { key, blocks, ends, plaintext, plaintext_ends, total }
     }
 
     /// The contents of the block with this number; empty for the final one.
     #[must_use]
     pub(super) fn content(&self, number: usize) -> &[u8] {
         let start =
-            number.checked_sub(1).and_then(|before| self.plain_ends.get(before)).copied().unwrap_or(0);
-        self.plain_ends.get(number).map_or(&[], |end| &self.plain[start..*end])
+            number.checked_sub(1).and_then(|before| self.plaintext_ends.get(before)).copied().unwrap_or(0);
+        self.plaintext_ends.get(number).map_or(&[], |end| &self.plaintext[start..*end])
     }
 
     /// Forged blocks with these numbers, made by a holder of the key: as long as the true ones and validly
@@ -79,19 +79,19 @@ impl Stream {
     pub(super) fn forge(&self, numbers: &BTreeSet<usize>, random: &mut Random) -> Vec<(usize, Block)> {
         let mut sealer = Sealer::new(&self.key);
         let mut forged = Vec::new();
-        for number in 0..self.plain_ends.len() {
-            let mut plain = self.content(number).to_vec();
-            if numbers.contains(&number) && !plain.is_empty() {
-                let at = random.index(plain.len());
-                plain[at] ^= 1 << random.index(8);
-                forged.push((number, sealer.seal(&plain).expect("as long as the true one")));
+        for number in 0..self.plaintext_ends.len() {
+            let mut plaintext = self.content(number).to_vec();
+            if numbers.contains(&number) && !plaintext.is_empty() {
+                let at = random.index(plaintext.len());
+                plaintext[at] ^= 1 << random.index(8);
+                forged.push((number, sealer.seal(&plaintext).expect("as long as the true one")));
             } else {
-                sealer.seal(&plain).expect("the true one");
+                sealer.seal(&plaintext).expect("the true one");
             }
         }
-        if numbers.contains(&self.plain_ends.len()) {
+        if numbers.contains(&self.plaintext_ends.len()) {
             let total = Total { length: self.total.length + 1, ..self.total };
-            forged.push((self.plain_ends.len(), sealer.finish(&total).expect("of a fixed size")));
+            forged.push((self.plaintext_ends.len(), sealer.finish(&total).expect("of a fixed size")));
         }
         forged
     }

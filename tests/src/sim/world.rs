@@ -22,7 +22,7 @@ const TRACE: usize = 120;
 
 /// The outcome of a schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct SimResult {
     /// The number of nodes that died before the release.
     pub deaths: usize,
     /// Two of them died within the detection time.
@@ -59,7 +59,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
+pub fn run(schedule: &Schedule) -> Result<SimResult, Violation> {
     live(schedule, Rules::default(), None)
 }
 
@@ -67,7 +67,7 @@ pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation> {
+pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<SimResult, Violation> {
     live(schedule, rules, None)
 }
 
@@ -75,11 +75,11 @@ pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation>
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run_traced(schedule: &Schedule) -> Result<Outcome, Violation> {
+pub fn run_traced(schedule: &Schedule) -> Result<SimResult, Violation> {
     live(schedule, Rules::default(), Some(VecDeque::new()))
 }
 
-fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<Outcome, Violation> {
+fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<SimResult, Violation> {
     let mut random = Random::new(!schedule.seed);
     let stream = Stream::generate(&mut random, schedule.length, schedule.largest);
     let mut world = World::new(schedule, rules, &stream, random, trace);
@@ -185,7 +185,7 @@ pub(super) struct World<'a> {
     pub(super) patience: Duration,
     /// Nothing has changed since the last check found that some event is left to happen.
     pub(super) settled: bool,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: SimResult,
     pub(super) trace: Option<VecDeque<String>>,
 }
 
@@ -236,7 +236,7 @@ impl<'a> World<'a> {
             disturbed: Duration::ZERO,
             patience: schedule.patience(),
             settled: false,
-            outcome: Outcome::default(),
+            outcome: SimResult::default(),
             trace,
         }
     }

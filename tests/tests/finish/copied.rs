@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ka::inventory::Firmware;
 use ka::plan::{
-    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan, Storage,
+    BootPlan, FileSystemKind, FileSystemPlan, FinalAction, FinishPlan, GoldenNames, Loader, Plan, Storage,
 };
 use ka_agent::disk::{BootCode, MadeFileSystem, MadeOn};
 use ka_agent::finish::{self, FinishError, LastWrites, Machine};
@@ -180,6 +180,6 @@ pub(super) fn plan(loader: Loader) -> Plan {
         storage: Storage::default(),
         boot: BootPlan::new(loader, Firmware::Bios),
         finish: FinishPlan::default(),
-        after: After::Reboot,
+        after: FinalAction::Reboot,
     }
 }

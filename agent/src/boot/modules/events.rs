@@ -20,8 +20,8 @@ impl Events {
         Ok(Self(socket))
     }
 
-    /// Waits until a device with a modalias appears, then drains all pending events. Returns false if none came within
-    /// `patience`.
+    /// Waits until a device with a modalias appears, then drains all pending events. Returns false if none
+    /// came within `patience`.
     pub(super) fn wait(&self, patience: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + patience;
         let mut appeared = false;

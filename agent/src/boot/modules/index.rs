@@ -46,7 +46,8 @@ pub(super) struct Step {
 }
 
 impl Index {
-    /// Reads `lib/modules/RELEASE` and the modprobe.d directories below `root`. Only `modules.dep` must exist.
+    /// Reads `lib/modules/RELEASE` and the modprobe.d directories below `root`. Only `modules.dep` must
+    /// exist.
     pub(super) fn read(root: &Path, release: &str) -> io::Result<Self> {
         let folder = root.join("lib/modules").join(release);
         let dep = folder.join("modules.dep");
@@ -76,8 +77,8 @@ impl Index {
         self.builtin.extend(text.lines().map(name_of));
     }
 
-    /// `modules.alias`, `modules.softdep` and modprobe.d files share one syntax, modprobe.d(5). `install`, `remove`
-    /// and `weakdep` are ignored: no shell runs here, and weak dependencies are for initrd builders.
+    /// `modules.alias`, `modules.softdep` and modprobe.d files share one syntax, modprobe.d(5). `install`,
+    /// `remove` and `weakdep` are ignored: no shell runs here, and weak dependencies are for initrd builders.
     fn read_config(&mut self, text: &str) {
         let text = text.replace("\\\n", " ");
         for line in text.lines() {
@@ -157,8 +158,8 @@ impl Index {
         self.files.contains_key(&normal(name))
     }
 
-    /// Everything to load for `name`, in order: its dependencies, the modules that should precede it, itself, the
-    /// modules that should follow it. Unknown soft dependencies are skipped.
+    /// Everything to load for `name`, in order: its dependencies, the modules that should precede it, itself,
+    /// the modules that should follow it. Unknown soft dependencies are skipped.
     pub(super) fn order(&self, name: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         self.add(&normal(name), &mut HashSet::new(), &mut steps);

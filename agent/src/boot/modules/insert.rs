@@ -23,8 +23,8 @@ pub(super) fn insert(path: &Path, options: &CStr) -> io::Result<()> {
         return Ok(finit_module(&file, options, 0)?);
     }
     match finit_module(&file, options, COMPRESSED_FILE) {
-        // Not built in (EOPNOTSUPP), built in for another format (EINVAL, ENOEXEC), or too old to know the flag
-        // (EINVAL).
+        // Not built in (EOPNOTSUPP), built in for another format (EINVAL, ENOEXEC), or too old to know the
+        // flag (EINVAL).
         Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOEXEC) if suffix == "zst" => {
             Ok(init_module(&zstd::decode_all(&file)?, options)?)
         }

@@ -1,8 +1,8 @@
 //! Loads drivers for this machine's devices, found by their modaliases.
 //!
-//! Every device has a modalias, and every driver the patterns of those that it can drive. A bus driver makes more
-//! devices appear, so this repeats until no new ones do. Which drivers are available is decided when the image is
-//! made.
+//! Every device has a modalias, and every driver the patterns of those that it can drive. A bus driver makes
+//! more devices appear, so this repeats until no new ones do. Which drivers are available is decided when the
+//! image is made.
 
 mod events;
 mod index;
@@ -20,8 +20,8 @@ use std::{fs, io};
 use events::Events;
 use index::{Index, Step};
 
-/// How long no new device may appear before the search for network cards ends. A USB hub takes about 100 ms for each
-/// of its ports.
+/// How long no new device may appear before the search for network cards ends. A USB hub takes about 100 ms
+/// for each of its ports.
 pub const QUIET: Duration = Duration::from_millis(500);
 
 /// The same for disks, which take seconds to spin up.
@@ -88,8 +88,9 @@ impl ModuleError {
 }
 
 impl Modules {
-    /// Reads `lib/modules/RELEASE` and modprobe.d below `root` for the running kernel. `command_line` may blacklist
-    /// modules (`modprobe.blacklist=a,b`) and set parameters (`e1000.copybreak=0`), as in modprobe(8).
+    /// Reads `lib/modules/RELEASE` and modprobe.d below `root` for the running kernel. `command_line` may
+    /// blacklist modules (`modprobe.blacklist=a,b`) and set parameters (`e1000.copybreak=0`), as in
+    /// modprobe(8).
     ///
     /// # Errors
     /// [`ModuleError::Index`] if `modules.dep` is missing, or a list cannot be read.
@@ -105,8 +106,8 @@ impl Modules {
         Self { index, sys, insert, loaded, failed, seen }
     }
 
-    /// Loads the modules for the machine's devices, until no new device has appeared for `quiet`. A module that cannot
-    /// be loaded is logged and skipped. Devices handled by an earlier call are not handled again.
+    /// Loads the modules for the machine's devices, until no new device has appeared for `quiet`. A module
+    /// that cannot be loaded is logged and skipped. Devices handled by an earlier call are not handled again.
     pub fn load_for_devices(&mut self, quiet: Duration) -> Vec<Loaded> {
         let events = Events::open()
             .inspect_err(|e| log::warn!("cannot receive device events: {e}; a slow device may be missed"))
@@ -128,7 +129,8 @@ impl Modules {
         }
     }
 
-    /// Loads one module by name, with its dependencies. It succeeds if the module is already loaded or built in.
+    /// Loads one module by name, with its dependencies. It succeeds if the module is already loaded or built
+    /// in.
     ///
     /// # Errors
     /// [`ModuleError`] says what is missing or was refused.
@@ -163,7 +165,8 @@ impl Modules {
                         log::info!("module {module} for {}", device.display());
                         Loaded { module, device: device.clone() }
                     })),
-                    // A driver that rejected the device on closer inspection. Processor drivers do this everywhere.
+                    // A driver that rejected the device on closer inspection. Processor drivers do this
+                    // everywhere.
                     Err(e) if e.is_no_device() => log::info!("{e}"),
                     Err(e) => log::warn!("{e}; {} may have no driver", device.display()),
                 }
@@ -185,8 +188,8 @@ impl Modules {
                 Ok(true) => fresh.push(step.name),
                 Ok(false) => {}
                 Err(e) if step.name == target => outcome = Err(e),
-                // If the target needs this one, the target's own error follows; a failed soft dependency is only
-                // logged.
+                // If the target needs this one, the target's own error follows; a failed soft dependency is
+                // only logged.
                 Err(e) => log::warn!("{e}"),
             }
         }
@@ -223,8 +226,8 @@ impl Modules {
     }
 }
 
-/// Every device below `folder` with a modalias. Devices may come and go during the scan, so unreadable ones are
-/// skipped.
+/// Every device below `folder` with a modalias. Devices may come and go during the scan, so unreadable ones
+/// are skipped.
 fn modaliases(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut entries: Vec<_> = entries.flatten().collect();

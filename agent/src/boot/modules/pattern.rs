@@ -2,7 +2,8 @@
 
 use ka::glob;
 
-/// Whether `text` matches `pattern` as in fnmatch(3). As in modprobe, `-` and `_` are equal outside of brackets.
+/// Whether `text` matches `pattern` as in fnmatch(3). As in modprobe, `-` and `_` are equal outside of
+/// brackets.
 #[must_use]
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     glob::fits(pattern, text, |wanted, found| same(wanted) == same(found))

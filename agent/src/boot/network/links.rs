@@ -8,8 +8,8 @@ use ka::cmdline::{CommandLine, Interface};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
 
-/// How long the boot loader's card may take to appear before others count. Docking station drivers take several
-/// seconds.
+/// How long the boot loader's card may take to appear before others count. Docking station drivers take
+/// several seconds.
 const OWN_CARD_FIRST: Duration = Duration::from_secs(10);
 
 /// A carrier that comes later than this after the start does not extend the wait.
@@ -98,14 +98,15 @@ impl Links {
         Ok(with_carrier.into_iter().filter_map(|link| Some((link.clone(), link.mac?))).collect())
     }
 
-    /// When the last of them got its carrier. A carrier that drops and returns counts again, because the switch port
-    /// starts over too. One that never becomes stable must not be waited for endlessly.
+    /// When the last of them got its carrier. A carrier that drops and returns counts again, because the
+    /// switch port starts over too. One that never becomes stable must not be waited for endlessly.
     pub(super) fn last_carrier(&self) -> Instant {
         let last = self.carriers.values().map(|(_, since)| *since).max();
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
     }
 
-    /// Whether a switch port may still block traffic, if it does so for at most `silent` after its carrier appears.
+    /// Whether a switch port may still block traffic, if it does so for at most `silent` after its carrier
+    /// appears.
     pub(super) fn may_be_silent(&self, silent: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.last_carrier()) < silent
     }
@@ -123,7 +124,8 @@ impl Links {
         !own && (self.wanted.fits(link) || self.strangers && Wanted::Any.fits(link))
     }
 
-    /// A docking station or USB adapter may show one hardware address to the network ROM and another to the kernel.
+    /// A docking station or USB adapter may show one hardware address to the network ROM and another to the
+    /// kernel.
     fn consider_strangers(&mut self, links: &[Link]) {
         let Wanted::Mac(mac) = self.wanted else { return };
         let own: Vec<&Link> = links.iter().filter(|link| self.wanted.fits(link)).collect();

@@ -21,14 +21,14 @@ use ka_host::rtnetlink::{Link, Netlink};
 pub use networks::Networks;
 use setting::Setting;
 
-/// How long a card may take to appear and to get a carrier. Autonegotiation takes 2 to 4 s; a switch that reboots with
-/// the rack takes a minute.
+/// How long a card may take to appear and to get a carrier. Autonegotiation takes 2 to 4 s; a switch that
+/// reboots with the rack takes a minute.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(60);
 
 const TCP_TIMESTAMPS: &str = "/proc/sys/net/ipv4/tcp_timestamps";
 
-/// How long a network may block traffic after its carrier appears: a switch port with spanning tree takes 30 to 50 s.
-/// Nothing that needs the network gives up earlier.
+/// How long a network may block traffic after its carrier appears: a switch port with spanning tree takes 30
+/// to 50 s. Nothing that needs the network gives up earlier.
 pub(super) const SILENT_PORT: Duration = Duration::from_secs(60);
 
 /// Parses a datagram as an answer to the exchange `xid`, for a fuzzer.
@@ -114,8 +114,8 @@ pub enum NetworkError {
     },
 }
 
-/// Selects the interface, waits for its carrier, and configures its address as the command line says. `look_again` is
-/// called while no interface matches: a chance to load drivers for devices that appear late.
+/// Selects the interface, waits for its carrier, and configures its address as the command line says.
+/// `look_again` is called while no interface matches: a chance to load drivers for devices that appear late.
 ///
 /// # Errors
 /// [`NetworkError`] says which step failed.
@@ -123,9 +123,9 @@ pub fn bring_up(line: &CommandLine, mut look_again: impl FnMut()) -> Result<Netw
     Networks::open(line)?.next(&mut look_again)
 }
 
-/// Disables TCP timestamps on this system (RFC 7323): they take 12 of 1460 bytes per segment, so the line carries 0.8
-/// % more data without them. They protect connections of more than 4 GiB from segments that arrive seconds late, but
-/// our blocks are sealed.
+/// Disables TCP timestamps on this system (RFC 7323): they take 12 of 1460 bytes per segment, so the line
+/// carries 0.8 % more data without them. They protect connections of more than 4 GiB from segments that
+/// arrive seconds late, but our blocks are sealed.
 pub fn without_timestamps() {
     if let Err(error) = fs::write(TCP_TIMESTAMPS, "0") {
         log::warn!("{TCP_TIMESTAMPS}: {error}: the transfer will be 0.8 % slower than the line allows");

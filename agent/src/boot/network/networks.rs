@@ -1,7 +1,8 @@
-//! The networks that a node may be in, tried in turn: each card with a carrier, and each DHCP server behind it.
+//! The networks that a node may be in, tried in turn: each card with a carrier, and each DHCP server behind
+//! it.
 //!
-//! A machine may have several wired cards, and a network several DHCP servers. Which of them leads to a controller is
-//! known only after looking for one there.
+//! A machine may have several wired cards, and a network several DHCP servers. Which of them leads to a
+//! controller is known only after looking for one there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,8 +72,8 @@ impl<'a> Networks<'a> {
         setting.remove(&mut self.netlink, &link).map_err(kernel(format!("address of {}", link.name)))
     }
 
-    /// Allows all networks to be tried again while a switch port may still block traffic; false when that time is
-    /// over.
+    /// Allows all networks to be tried again while a switch port may still block traffic; false when that
+    /// time is over.
     pub fn again(&mut self) -> bool {
         self.vain.clear();
         self.links.may_be_silent(self.silent, Instant::now())

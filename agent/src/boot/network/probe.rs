@@ -1,7 +1,7 @@
 //! Checks by ARP whether an address is in use before it is taken (RFC 2131, 2.2; RFC 5227).
 //!
-//! A server may have lost its leases, or a machine may have a manual address: two machines with one address would both
-//! drop out of the chain without a visible reason.
+//! A server may have lost its leases, or a machine may have a manual address: two machines with one address
+//! would both drop out of the chain without a visible reason.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -23,8 +23,8 @@ const LENGTH: usize = 28;
 const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 
-/// The machine that uses `address` on the network of `link`, if any answers. Without a packet socket the address
-/// counts as free.
+/// The machine that uses `address` on the network of `link`, if any answers. Without a packet socket the
+/// address counts as free.
 pub(super) fn user_of(address: Ipv4Addr, link: &Link, mac: Mac) -> Option<Mac> {
     look_for(address, link, mac)
         .inspect_err(|e| log::debug!("{}: cannot ask who uses {address}: {e}", link.name))
@@ -76,8 +76,9 @@ fn question(address: Ipv4Addr, mac: Mac) -> [u8; LENGTH] {
     packet
 }
 
-/// The machine that claims `address` in this packet. Probes from 0.0.0.0 are ignored, although RFC 5227 counts them:
-/// switches that track addresses per port send such probes for the address that our own network ROM had.
+/// The machine that claims `address` in this packet. Probes from 0.0.0.0 are ignored, although RFC 5227
+/// counts them: switches that track addresses per port send such probes for the address that our own network
+/// ROM had.
 fn claim(packet: &[u8], address: Ipv4Addr) -> Option<Mac> {
     let packet = packet.get(..LENGTH).filter(|packet| packet[..6] == KIND)?;
     let sender = Mac(*packet[8..].first_chunk()?);

@@ -10,8 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 /// The maximum length of a datagram; DHCP's and discovery's are shorter than an Ethernet frame.
 pub(super) const MAX_PACKET: usize = 1500;
 
-/// A broadcast socket on `interface` and `port` (0 for any). What it sends to 255.255.255.255 leaves by that interface
-/// without a route, from 0.0.0.0 while there is no address.
+/// A broadcast socket on `interface` and `port` (0 for any). What it sends to 255.255.255.255 leaves by that
+/// interface without a route, from 0.0.0.0 while there is no address.
 ///
 /// # Errors
 /// The kernel's error.

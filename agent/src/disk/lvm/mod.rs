@@ -1,7 +1,7 @@
 //! LVM volume groups, created with lvm2's own tools, which stage2 takes from the golden node.
 //!
-//! No udev runs on a node, so the tools create the device nodes themselves. They ignore the site's settings and keep
-//! nothing in `/etc/lvm`. A group is active from its creation until [`Active`] is dropped.
+//! No udev runs on a node, so the tools create the device nodes themselves. They ignore the site's settings
+//! and keep nothing in `/etc/lvm`. A group is active from its creation until [`Active`] is dropped.
 
 mod report;
 
@@ -30,7 +30,8 @@ const CONFIG: &str = "devices { dir=\"/dev\" scan=[\"/dev\"] use_devicesfile=0 o
     activation { udev_sync=0 udev_rules=0 monitoring=0 } \
     backup { backup=0 archive=0 } global { locking_dir=\"/run/lock/lvm\" }";
 
-/// Active groups. Dropping this deactivates them, since a disk in use can be neither cleared nor partitioned again.
+/// Active groups. Dropping this deactivates them, since a disk in use can be neither cleared nor partitioned
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Active(Vec<String>);
 
@@ -53,8 +54,8 @@ impl Drop for Active {
     }
 }
 
-/// Checks that the groups of a plan can be created: the tools are present, and no other disk of this machine has a
-/// group with the same name. `disks` are the disks that are erased.
+/// Checks that the groups of a plan can be created: the tools are present, and no other disk of this machine
+/// has a group with the same name. `disks` are the disks that are erased.
 pub(super) fn check(storage: &Storage, disks: &[&str]) -> Result<(), DiskError> {
     let Some(first) = storage.groups.first() else { return Ok(()) };
     let volumes = storage.groups.iter().flat_map(|group| storage.logical_volumes(group.id));

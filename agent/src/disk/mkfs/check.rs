@@ -1,7 +1,8 @@
 //! Runs a file system's own checker on a new, empty file system.
 //!
-//! The superblock alone does not show whether the medium has kept the rest. An empty file system is little more than
-//! its tables, so reading all of them is quick. A file system with files is verified by reading files back.
+//! The superblock alone does not show whether the medium has kept the rest. An empty file system is little
+//! more than its tables, so reading all of them is quick. A file system with files is verified by reading
+//! files back.
 
 use ka::notes::NoteKind;
 use ka::plan::FileSystemKind;
@@ -14,8 +15,8 @@ use crate::notes;
 use crate::step::goes_on;
 use ka_host::tool::{self, End};
 
-/// A read-only checker, and the bits of its exit status that indicate damage; any other status is a failure of the
-/// checker itself.
+/// A read-only checker, and the bits of its exit status that indicate damage; any other status is a failure
+/// of the checker itself.
 struct Checker {
     program: &'static str,
     arguments: &'static [&'static str],
@@ -40,7 +41,8 @@ fn checker(kind: FileSystemKind) -> Option<Checker> {
     }
 }
 
-/// Runs the checker on an unmounted file system. If there is no checker, or it cannot work, the result is unknown.
+/// Runs the checker on an unmounted file system. If there is no checker, or it cannot work, the result is
+/// unknown.
 ///
 /// # Errors
 /// The checker found damage: [`DiskError::NotKept`].

@@ -1,8 +1,8 @@
 //! File system features as options of the tool that creates it.
 //!
-//! The plan lists the features of the golden file system. All others are turned off, since a newer tool's defaults may
-//! exceed what the copied system's kernel or boot loader can read. Each tool gets only the feature names that it
-//! knows, because an older tool stops at a newer name.
+//! The plan lists the features of the golden file system. All others are turned off, since a newer tool's
+//! defaults may exceed what the copied system's kernel or boot loader can read. Each tool gets only the
+//! feature names that it knows, because an older tool stops at a newer name.
 
 use ka::plan::FileSystemKind;
 use ka_host::tool;
@@ -13,8 +13,8 @@ use std::time::Duration;
 /// The time limit for a tool to print its usage.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The ext features that mke2fs can set. The others describe a state (`needs_recovery`, `orphan_present`), or need
-/// more than a name.
+/// The ext features that mke2fs can set. The others describe a state (`needs_recovery`, `orphan_present`), or
+/// need more than a name.
 const EXT: [&str; 31] = [
     "64bit",
     "bigalloc",

@@ -1,8 +1,8 @@
 //! Creates file systems and swap with the golden node's tools, which are part of stage2.
 //!
-//! The commands are decided before the disk is written ([`Recipe::new`]), so that a missing tool or an impossible
-//! setting is found while everything can still be refused. Afterwards the superblock is read back: some tools succeed
-//! without doing what was requested.
+//! The commands are decided before the disk is written ([`Recipe::new`]), so that a missing tool or an
+//! impossible setting is found while everything can still be refused. Afterwards the superblock is read back:
+//! some tools succeed without doing what was requested.
 
 pub(super) mod check;
 mod features;

@@ -8,7 +8,8 @@ use ka::plan::room;
 use ka::plan::{ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
 
-/// The smallest XFS that is laid out for a RAID, in bytes: below this, mkfs.xfs 6 rejects its log as too small.
+/// The smallest XFS that is laid out for a RAID, in bytes: below this, mkfs.xfs 6 rejects its log as too
+/// small.
 const STRIPED: u64 = 4 << 30;
 
 /// The XFS feature for case-insensitive names; mkfs.xfs calls it a directory version.
@@ -133,8 +134,8 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target, left_out: &mut Vec<Str
             let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
             features::ext(features, target.size / block)
         }
-        // GRUB 2.06 cannot read an ext4 with a separate checksum seed. All other features follow the golden node's
-        // mke2fs.conf.
+        // GRUB 2.06 cannot read an ext4 with a separate checksum seed. All other features follow the golden
+        // node's mke2fs.conf.
         (None, FileSystemKind::Ext4) => "^metadata_csum_seed".to_owned(),
         (None, _) => return options,
     };
@@ -163,7 +164,8 @@ fn ext_settings(
     }
     if let Some(journal) = settings.journal {
         let least = 1024 * block;
-        // mke2fs accepts whole MB, and at most half of the blocks. The space for files is calculated with this value.
+        // mke2fs accepts whole MB, and at most half of the blocks. The space for files is calculated with
+        // this value.
         if (least..=target.size / 4).contains(&journal) {
             options.extend(["-J".to_owned(), format!("size={}", journal.div_ceil(MB))]);
         } else {
@@ -286,13 +288,13 @@ fn btrfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String
     options
 }
 
-/// The FAT type and the cluster size depend on each other. Values that do not match the partition's size are left to
-/// the tool.
+/// The FAT type and the cluster size depend on each other. Values that do not match the partition's size are
+/// left to the tool.
 fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -> Vec<String> {
     let mut options = words(&["-i", &uuid.replace('-', "")]);
     if target.is_esp && shape.fat_bits.is_none() {
-        // A partition that firmware reads must be FAT32 (UEFI specification, 13.3); with few sectors the tool would
-        // choose fewer bits.
+        // A partition that firmware reads must be FAT32 (UEFI specification, 13.3); with few sectors the tool
+        // would choose fewer bits.
         if room::holds_fat32(target.size, target.sector) {
             options.extend(words(&["-F", "32"]));
             if target.size < 2 * room::least_fat32(target.sector) {

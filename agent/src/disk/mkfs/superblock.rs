@@ -39,8 +39,8 @@ pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<O
         FileSystemKind::Jfs => (JFS, b"JFS1", JFS + 136),
         FileSystemKind::Reiserfs => (AT_64K + 52, b"ReIsEr2Fs", AT_64K + 84),
         FileSystemKind::Btrfs => (AT_64K + 64, b"_BHRfS_M", AT_64K + 32),
-        // A page of 4096 bytes. The UUID follows the version, the last page and the number of bad pages at offset
-        // 1024.
+        // A page of 4096 bytes. The UUID follows the version, the last page and the number of bad pages at
+        // offset 1024.
         FileSystemKind::Swap => (4096 - 10, b"SWAPSPACE2", 1024 + 12),
         FileSystemKind::Vfat => return fat(&file),
     };

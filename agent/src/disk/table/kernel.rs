@@ -1,7 +1,7 @@
 //! The kernel's view of a new partition table.
 //!
-//! The kernel reads the table itself. Otherwise the partitions are added one by one: for loop devices, and for kernels
-//! without a parser for this kind of table.
+//! The kernel reads the table itself. Otherwise the partitions are added one by one: for loop devices, and
+//! for kernels without a parser for this kind of table.
 
 use crate::disk::claim::{self, Claim, Refusal};
 use crate::disk::error::DiskError;
@@ -34,7 +34,7 @@ pub(super) fn tell(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), Di
     for partition in partitions(claim)? {
         forget(disk, &partition)?;
     }
-    for place in places(layout) {
+    for place in extents(layout) {
         block::add_partition(disk, place.number, place.start, place.size)
             .map_err(|e| DiskError::io(&claim.node, "tell the kernel of a new partition", e))?;
     }
@@ -80,8 +80,8 @@ pub(in crate::disk) fn restore(claim: &Claim, disk: &File, partitions: &[KernelP
 /// Removes all partitions from the kernel.
 pub(super) fn forget_all(claim: &Claim, disk: &File) -> Result<(), DiskError> {
     for partition in partitions(claim)? {
-        // A partition that is still busy: the kernel keeps it until the next boot, although it is no longer on the
-        // disk.
+        // A partition that is still busy: the kernel keeps it until the next boot, although it is no longer
+        // on the disk.
         if let Err(e) = forget(disk, &partition) {
             log::warn!("{e}");
         }
@@ -106,7 +106,7 @@ pub(in crate::disk) fn wait_for_partitions(
         if !agrees(&seen, layout) {
             return Err(DiskError::KernelView {
                 disk: claim.name.clone(),
-                expected: list(&places(layout)),
+                expected: list(&extents(layout)),
                 found: list(&of_kernel(&seen)),
             });
         }
@@ -118,8 +118,8 @@ pub(in crate::disk) fn wait_for_partitions(
     retry(NODE_DEADLINE, look, |e| matches!(e, DiskError::KernelView { .. } | DiskError::NoNode { .. }))
 }
 
-/// Whether the partition's node exists and the disk is no longer open exclusively: a process forked by another thread
-/// may hold a copy of that open file until it calls exec.
+/// Whether the partition's node exists and the disk is no longer open exclusively: a process forked by
+/// another thread may hold a copy of that open file until it calls exec.
 fn is_usable(partition: &KernelPartition) -> bool {
     let number = sysfs::device_number(&partition.name).ok();
     let node = partition.node();
@@ -128,7 +128,7 @@ fn is_usable(partition: &KernelPartition) -> bool {
 
 /// A partition as the kernel has it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct PartitionExtent {
     number: u32,
     start: u64,
     size: u64,
@@ -136,7 +136,7 @@ struct Place {
 
 /// The size shown for an extended partition differs between kernels.
 fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
-    let expected = places(layout);
+    let expected = extents(layout);
     let is_extended = |number| layout.partition(number).is_some_and(|p| p.role == Role::Extended);
     seen.len() == expected.len()
         && of_kernel(seen).iter().zip(&expected).all(|(seen, expected)| {
@@ -145,12 +145,12 @@ fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
         })
 }
 
-fn of_kernel(seen: &[KernelPartition]) -> Vec<Place> {
-    seen.iter().map(|p| Place { number: p.number, start: p.start, size: p.size }).collect()
+fn of_kernel(seen: &[KernelPartition]) -> Vec<PartitionExtent> {
+    seen.iter().map(|p| PartitionExtent { number: p.number, start: p.start, size: p.size }).collect()
 }
 
 /// The partitions that the kernel should have, by number.
-fn places(layout: &Layout) -> Vec<Place> {
+fn extents(layout: &Layout) -> Vec<PartitionExtent> {
     let sector = layout.disk.sector;
     let first_logical = layout.partitions.iter().filter(|p| p.role == Role::Logical).map(|p| p.start).min();
     let size = |placed: &Placed| match placed.role {
@@ -162,18 +162,23 @@ fn places(layout: &Layout) -> Vec<Place> {
             placed.size.bytes(sector).min(EXTENDED.max(sector.bytes())).min(free)
         }
     };
-    let place = |placed: &Placed| Place {
+    let extent = |placed: &Placed| PartitionExtent {
         number: placed.number,
         start: placed.start.bytes(sector),
         size: size(placed),
     };
-    layout.partitions.iter().map(place).collect()
+    layout.partitions.iter().map(extent).collect()
 }
 
-fn list(places: &[Place]) -> String {
-    let one =
-        |Place { number, start, size }: &Place| format!("{number}: {} at {}", InMb(*size), InMb(*start));
-    if places.is_empty() { "none".to_owned() } else { places.iter().map(one).collect::<Vec<_>>().join(", ") }
+fn list(extents: &[PartitionExtent]) -> String {
+    let one = |PartitionExtent { number, start, size }: &PartitionExtent| {
+        format!("{number}: {} at {}", InMb(*size), InMb(*start))
+    };
+    if extents.is_empty() {
+        "none".to_owned()
+    } else {
+        extents.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn partitions(claim: &Claim) -> Result<Vec<KernelPartition>, DiskError> {

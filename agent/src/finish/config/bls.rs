@@ -1,8 +1,8 @@
 //! Boot Loader Specification entries as GRUB reads them on Red Hat's systems.
 //!
-//! Their names start with the machine ID, and the tools that add, remove and select kernels look for their own
-//! machine's ID: a clone with another ID would keep the golden node's entries for ever, and select none of its own. So
-//! the finish gives a clone of such a system its ID, and renames its entries.
+//! Their names start with the machine ID, and the tools that add, remove and select kernels look for their
+//! own machine's ID: a clone with another ID would keep the golden node's entries for ever, and select none
+//! of its own. So the finish gives a clone of such a system its ID, and renames its entries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,16 @@ const ENTRIES: &str = "boot/loader/entries";
 /// GRUB's environment block: the selected entry and, on RHEL 8, the kernel's options.
 const ENVIRONMENTS: [&str; 3] = ["boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/*/grubenv"];
 
-/// Whether GRUB's entries below `root` are named after the ID `id`, and no other setting determines their names.
+/// Whether GRUB's entries below `root` are named after the ID `id`, and no other setting determines their
+/// names.
 pub(in crate::finish) fn is_named_by(root: &Path, id: &str) -> Result<bool, Cause> {
     let has_grub = root.join("boot/grub2").is_dir() || root.join("etc/grub2.cfg").is_symlink();
     let has_token = root.join("etc/kernel/entry-token").exists();
     Ok(has_grub && !has_token && !glob::files(root, &format!("{ENTRIES}/{id}-*.conf"))?.is_empty())
 }
 
-/// Renames everything named after the ID `old` to `new`: entries, the rescue kernel that they start, and GRUB's
-/// selection.
+/// Renames everything named after the ID `old` to `new`: entries, the rescue kernel that they start, and
+/// GRUB's selection.
 pub(in crate::finish) fn rename(root: &Path, old: &str, new: &str) -> Result<(), Cause> {
     for entry in glob::files(root, &format!("{ENTRIES}/*.conf"))? {
         let text = read(&entry)?;
@@ -77,8 +78,8 @@ impl Options {
         Ok(noted)
     }
 
-    /// Restores what grub2-mkconfig has replaced with `GRUB_CMDLINE_LINUX`: the golden node was started with other
-    /// options.
+    /// Restores what grub2-mkconfig has replaced with `GRUB_CMDLINE_LINUX`: the golden node was started with
+    /// other options.
     pub(in crate::finish) fn restore(&self) -> Result<(), Cause> {
         for (path, before) in &self.entries {
             if !path.exists() {

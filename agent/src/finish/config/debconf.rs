@@ -1,7 +1,7 @@
 //! debconf's answers about where GRUB is installed.
 //!
-//! Debian asks once, and stores the golden disk's name. The next upgrade of GRUB would look for that disk on every
-//! clone, and stop halfway with a question.
+//! Debian asks once, and stores the golden disk's name. The next upgrade of GRUB would look for that disk on
+//! every clone, and stop halfway with a question.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,8 @@ pub(in crate::finish) fn write(
     replace(&path, new.as_bytes())
 }
 
-/// The text with `own` applied to the values of all questions about GRUB's devices; `boots` replaces an empty value.
+/// The text with `own` applied to the values of all questions about GRUB's devices; `boots` replaces an empty
+/// value.
 fn rewrite(text: &str, own: impl Fn(&str) -> Option<String>, boots: &str) -> String {
     let mut asked = false;
     let lines = text.split_inclusive('\n').map(|line| {

@@ -1,7 +1,7 @@
 //! The encodings of udev and systemd for names in which some characters are not allowed.
 //!
-//! In udev's links `\x20` stands for a space. In the names of systemd's units `-` stands for a slash and `\x2d` for a
-//! hyphen. So one name has several spellings in a system's files.
+//! In udev's links `\x20` stands for a space. In the names of systemd's units `-` stands for a slash and
+//! `\x2d` for a hyphen. So one name has several spellings in a system's files.
 
 /// Encodes a value as udev does in a link's name: `Linux\x20swap`.
 pub(in crate::finish) fn udev(value: &str) -> String {

@@ -23,8 +23,9 @@ pub(in crate::finish) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cau
     if new == old { Ok(()) } else { replace(&path, &new) }
 }
 
-/// Adds an entry for the EFI system partition to the system below `root`, if the golden node did not mount it. Without
-/// the entry, a later update of the boot loader would write into a directory that the firmware does not read.
+/// Adds an entry for the EFI system partition to the system below `root`, if the golden node did not mount
+/// it. Without the entry, a later update of the boot loader would write into a directory that the firmware
+/// does not read.
 pub(in crate::finish) fn add_system_partition(root: &Path, esp: &MadeFileSystem) -> Result<(), Cause> {
     let path = root.join("etc/fstab");
     let Some(point) = esp.plan.mount_point.as_deref() else { return Ok(()) };
@@ -82,9 +83,9 @@ const SPARED: [&str; 5] = ["noauto", "nofail", "_netdev", "bind", "rbind"];
 
 /// Replaces the names in the entries of `text` by the new UUIDs; everything else stays byte for byte.
 ///
-/// An entry for a disk that was not cloned becomes a comment, because systemd waits 90 s for it and then stops the
-/// boot. With `noauto` or `nofail` the machine boots without the device, so such an entry stays, as do bind mounts and
-/// network file systems.
+/// An entry for a disk that was not cloned becomes a comment, because systemd waits 90 s for it and then
+/// stops the boot. With `noauto` or `nofail` the machine boots without the device, so such an entry stays, as
+/// do bind mounts and network file systems.
 fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     let mut new = Vec::with_capacity(text.len());
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -139,8 +140,8 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
         Some((range.clone(), escape(&new)))
     };
     let named = match names.resolve(&text(device)) {
-        // The golden node used a name that the plan does not have (`/dev/root`, a mapper's name), but the file system
-        // mounted there is the cloned one.
+        // The golden node used a name that the plan does not have (`/dev/root`, a mapper's name), but the
+        // file system mounted there is the cloned one.
         Named::Missing => names.at(&text(point)).map_or(Named::Missing, Named::Made),
         named => named,
     };

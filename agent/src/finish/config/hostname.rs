@@ -27,8 +27,8 @@ pub(in crate::finish) fn read(root: &Path) -> Result<String, Cause> {
     Ok(String::new())
 }
 
-/// Replaces the golden node's name in the tree below `root` with `name`; `address` is the node's own, if it is stored
-/// on the node.
+/// Replaces the golden node's name in the tree below `root` with `name`; `address` is the node's own, if it
+/// is stored on the node.
 pub(in crate::finish) fn write(root: &Path, name: &str, address: Option<IpAddr>) -> Result<(), Cause> {
     if !ka::hostname::is_valid(name) {
         return Err(Cause::Hostname(name.to_owned()));

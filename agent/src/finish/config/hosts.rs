@@ -1,7 +1,8 @@
 //! hosts(5): the machine's own lines.
 //!
-//! A name that resolves to 127.0.1.1 is useless to others: MPI, Slurm and Ceph look themselves up and send the result
-//! to their peers. So a node with its own address has its name there, and not on any loopback address.
+//! A name that resolves to 127.0.1.1 is useless to others: MPI, Slurm and Ceph look themselves up and send
+//! the result to their peers. So a node with its own address has its name there, and not on any loopback
+//! address.
 
 use std::net::IpAddr;
 
@@ -41,8 +42,8 @@ pub(in crate::finish) fn domain(table: &str, old: &str) -> Option<String> {
     domains.find(|domain| !domain.is_empty()).map(str::to_owned)
 }
 
-/// The table with the new name at the machine's own addresses. Lines of other addresses stay: in a cluster's table,
-/// the golden node is one of many.
+/// The table with the new name at the machine's own addresses. Lines of other addresses stay: in a cluster's
+/// table, the golden node is one of many.
 pub(in crate::finish) fn rewrite(table: &str, names: &Names<'_>) -> String {
     match names.address {
         Some(address) => with_address(table, names, address),

@@ -1,7 +1,7 @@
 //! LVM's own files, which name the golden node's physical volumes or cache what LVM knew of them.
 //!
-//! With these files in its initrd, a clone finds no volume group: `system.devices` lists the only devices that LVM
-//! examines, by serial number, and a filter in `lvm.conf` may name the golden disk.
+//! With these files in its initrd, a clone finds no volume group: `system.devices` lists the only devices
+//! that LVM examines, by serial number, and a filter in `lvm.conf` may name the golden disk.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::finish::error::Cause;
 use crate::finish::replace::replace;
 use ka_host::system::glob;
 
-/// Data that is valid only for the golden node's devices. Without this file, LVM examines all devices and writes it
-/// again.
+/// Data that is valid only for the golden node's devices. Without this file, LVM examines all devices and
+/// writes it again.
 const KEPT_OF_DEVICES: [&str; 6] = [
     "etc/lvm/archive/*.vg",
     "etc/lvm/backup/*",

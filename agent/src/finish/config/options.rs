@@ -1,5 +1,5 @@
-//! Mount options that were right for the golden file system and are wrong for this node's: in fstab, in units, and in
-//! `rootflags=` on kernel command lines.
+//! Mount options that were right for the golden file system and are wrong for this node's: in fstab, in
+//! units, and in `rootflags=` on kernel command lines.
 
 use crate::disk::MadeFileSystem;
 use crate::finish::config::names::{Named, Names};
@@ -7,8 +7,8 @@ use crate::finish::config::names::{Named, Names};
 /// Options that name a second device of a file system. The new file systems use one device each.
 const DEVICES: [&str; 6] = ["logdev", "rtdev", "journal_path", "journal_dev", "jdev", "device"];
 
-/// Options that repeat the geometry of the golden node's array. The new file system has its own in its superblock, and
-/// XFS refuses a different one at mount.
+/// Options that repeat the geometry of the golden node's array. The new file system has its own in its
+/// superblock, and XFS refuses a different one at mount.
 const GEOMETRY: [&str; 2] = ["sunit", "swidth"];
 
 /// Options that name units, or paths for which systemd has units.

@@ -1,9 +1,9 @@
 //! Recreates swap files at the places that fstab and units name.
 //!
-//! swapon(8) rejects files with holes, and nearly every swap file arrives with some: space that is allocated and never
-//! written is a hole in the stream. So each file is emptied and allocated again, keeping its inode, mode, owner and
-//! attributes. Its first page, written by mkswap(8), stays with UUID and label. The rest was the golden node's memory,
-//! and is dropped.
+//! swapon(8) rejects files with holes, and nearly every swap file arrives with some: space that is allocated
+//! and never written is a hole in the stream. So each file is emptied and allocated again, keeping its inode,
+//! mode, owner and attributes. Its first page, written by mkswap(8), stays with UUID and label. The rest was
+//! the golden node's memory, and is dropped.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -114,7 +114,8 @@ fn allocate(file: &File, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this Linux can swap to XFS files that are allocated and not written, according to swapon(8): since 4.18.
+/// Whether this Linux can swap to XFS files that are allocated and not written, according to swapon(8): since
+/// 4.18.
 fn swaps_to_unwritten(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (4, 18)

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use ka::inventory::Firmware;
-use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
+use ka::plan::{BootOrder, BootPlan, FinalAction, Kernels, Loader};
 
 /// The options for booting the nodes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BootArgs {
-    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may follow:
-    /// 'grub --with=MODULE ...'
+    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may
+    /// follow: 'grub --with=MODULE ...'
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub")]
     pub loader: LoaderChoice,
     /// Add modules to the nodes' initrd, in addition to those that their hardware needs (repeatable)
@@ -30,7 +30,7 @@ pub struct BootArgs {
     /// Final action of a node: reboot, kexec (start the installed system immediately, without the firmware),
     /// poweroff, or shell
     #[arg(long = "boot", value_name = "HOW", default_value = "reboot")]
-    pub after: After,
+    pub after: FinalAction,
 }
 
 /// The value of `-r`.

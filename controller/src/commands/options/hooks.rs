@@ -5,8 +5,8 @@ use crate::golden::hooks::Hooks;
 /// A site's commands before and after the reading.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HookArgs {
-    /// Run this shell command before this machine is read and before any node is touched; if it fails, so does the run.
-    /// If it prints a directory, files are read from there (a snapshot's mount point)
+    /// Run this shell command before this machine is read and before any node is touched; if it fails, so
+    /// does the run. If it prints a directory, files are read from there (a snapshot's mount point)
     #[arg(long, value_name = "COMMAND")]
     pub before_read: Option<String>,
     /// Run this shell command once reading has ended, however the run ends

@@ -26,8 +26,8 @@ pub struct IdentityArgs {
     /// Stagger node reboots by TIME
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::duration)]
     pub delay: Duration,
-    /// Wait until each node reports that it runs from its own disk, for at most TIME (default 15m); a node that
-    /// does not report counts as failed
+    /// Wait until each node reports that it runs from its own disk, for at most TIME (default 15m); a node
+    /// that does not report counts as failed
     #[arg(
         long,
         value_name = "TIME",

@@ -30,8 +30,8 @@ pub struct NightArgs {
     /// Check everything now, and begin at this local time: 02:00, or '2026-12-01 02:00'
     #[arg(long, value_name = "TIME")]
     pub at: Option<Moment>,
-    /// Run this shell command when nodes have failed, and at the end, with the report on its standard input and
-    /// KA_EVENT, KA_RUN, KA_STATUS in its environment
+    /// Run this shell command when nodes have failed, and at the end, with the report on its standard input
+    /// and KA_EVENT, KA_RUN, KA_STATUS in its environment
     #[arg(long, value_name = "COMMAND")]
     pub notify: Option<String>,
 }

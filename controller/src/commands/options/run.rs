@@ -68,7 +68,8 @@ pub struct RunArgs {
     /// Ask for the code on each machine's screen, and erase only machines whose code matches
     #[arg(long, conflicts_with = "yes")]
     pub confirm_codes: bool,
-    /// Show what would be erased and written on each waiting node, write nothing, and let them boot their disks
+    /// Show what would be erased and written on each waiting node, write nothing, and let them boot their
+    /// disks
     #[arg(long)]
     pub dry_run: bool,
     /// The session's name

@@ -36,13 +36,15 @@ pub struct StreamArgs {
     /// 10m for 'run'; for 'send' no longer than for any outage, a minute)
     #[arg(long, value_name = "TIME", value_parser = values::lasting)]
     pub patience: Option<Duration>,
-    /// How long one step of a node may take, such as the last write to its disk, before the node counts as failed
+    /// How long one step of a node may take, such as the last write to its disk, before the node counts as
+    /// failed
     #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
     pub step_limit: Duration,
     /// Total number of rounds; each serves the nodes that came late or failed for a transient cause
     #[arg(long, value_name = "R", default_value = "2")]
     pub rounds: NonZeroU32,
-    /// Order of the chain: address, file:FILE (one MAC or address per line), or switch:FILE (lines 'MAC GROUP')
+    /// Order of the chain: address, file:FILE (one MAC or address per line), or switch:FILE (lines 'MAC
+    /// GROUP')
     #[arg(long, value_name = "ORDER", default_value = "address")]
     pub order: OrderSource,
     /// Remove a node or link that stays below this share of the stream's best rate; 0 waits for all

@@ -68,7 +68,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
             initrd_modules: vec!["ata_piix".to_owned()],
             ..BootPlan::new(Loader::Grub, Firmware::Bios)
         },
-        after: After::Reboot,
+        after: FinalAction::Reboot,
     }
 }
 

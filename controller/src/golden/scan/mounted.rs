@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A visible mount of a directory of a file system: no other mount hides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct VisibleMount {
     /// The mount point.
     pub(super) at: PathBuf,
     /// The directory of the file system that is mounted; `/` for all of it.
@@ -16,7 +16,7 @@ pub(super) struct Place {
 }
 
 /// Locates the mount point, unless another mount hides it.
-pub(super) fn visible(mount: &Mount) -> Option<Place> {
+pub(super) fn visible(mount: &Mount) -> Option<VisibleMount> {
     let found = statx(CWD, &mount.mount_point, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
     let device = DeviceNumber { major: found.stx_dev_major, minor: found.stx_dev_minor };
     // A kernel before 5.8 reports no mount ID; the device number of the files is the next best, except on
@@ -26,7 +26,7 @@ pub(super) fn visible(mount: &Mount) -> Option<Place> {
     } else {
         device == mount.device
     };
-    is_this.then(|| Place { at: mount.mount_point.clone(), root: mount.root.clone(), device })
+    is_this.then(|| VisibleMount { at: mount.mount_point.clone(), root: mount.root.clone(), device })
 }
 
 /// The bytes and inodes in use on the file system mounted there, as `df` and `df -i` count them.

@@ -4,7 +4,7 @@
 //! is out of reach. A snapshot that is not mounted is not part of the system: copied as files it would take
 //! its whole size again.
 
-use super::mounted::Place;
+use super::mounted::VisibleMount;
 use ka_host::mountinfo::DeviceNumber;
 use ka_host::tool::{self, End};
 use rustix::fs::{AtFlags, CWD, statat};
@@ -68,9 +68,9 @@ impl Files {
 ///
 /// # Errors
 /// `btrfs` is missing or fails.
-pub(super) fn find(places: &[Place]) -> io::Result<Vec<GoldenSubvolume>> {
+pub(super) fn find(places: &[VisibleMount]) -> io::Result<Vec<GoldenSubvolume>> {
     // The others are directories that are mounted a second time.
-    let whole: Vec<&Place> = places
+    let whole: Vec<&VisibleMount> = places
         .iter()
         .filter(|place| std::fs::metadata(&place.at).is_ok_and(|found| found.ino() == ROOT_INODE))
         .collect();
@@ -157,7 +157,7 @@ fn is_within(mut id: u64, own: u64, parents: &BTreeMap<u64, u64>) -> bool {
 fn locate(
     all: &[Listed],
     default: u64,
-    places: &[&Place],
+    places: &[&VisibleMount],
     look: impl Fn(&Path, &Path) -> Option<DeviceNumber>,
 ) -> Vec<GoldenSubvolume> {
     let top = Listed { id: TOP, parent: 0, snapshot: false, path: String::new() };
@@ -212,8 +212,8 @@ ID 259 gen 7 parent 258 top level 258 parent_uuid -                             
 ID 260 gen 7 parent 256 top level 256 parent_uuid 6df38492-c8b5-5d44-93ba-4db3fd0047b2 path .snapshots/1
 ";
 
-    fn place(at: &str, root: &str, minor: u32) -> Place {
-        Place { at: at.into(), root: root.into(), device: DeviceNumber { major: 0, minor } }
+    fn place(at: &str, root: &str, minor: u32) -> VisibleMount {
+        VisibleMount { at: at.into(), root: root.into(), device: DeviceNumber { major: 0, minor } }
     }
 
     #[test]

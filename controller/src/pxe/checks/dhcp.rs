@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Findings;
 use crate::pxe::service::{Dhcp, Service};
 
-/// How long to wait for the first answer. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).
+/// How long to wait for the first answer. A server that pings an address first takes up to 3 s (RFC 2131,
+/// 4.4.1).
 const PATIENCE: Duration = Duration::from_secs(4);
 /// When to ask again: a packet may be lost.
 const AGAIN: Duration = Duration::from_millis(1500);
@@ -55,8 +56,8 @@ fn join(addresses: &BTreeSet<Ipv4Addr>) -> String {
     addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The addresses of the servers that make an offer on this interface. They are received on a packet socket, so a local
-/// firewall does not hide them.
+/// The addresses of the servers that make an offer on this interface. They are received on a packet socket,
+/// so a local firewall does not hide them.
 fn servers(interface: &str) -> io::Result<BTreeSet<Ipv4Addr>> {
     let listener = dhcp_listener(if_nametoindex(interface)?)?;
     let socket = open(interface)?;

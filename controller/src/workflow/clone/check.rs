@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use ka::plan::{After, Secret};
+use ka::plan::{FinalAction, Secret};
 
 use super::Request;
 use crate::config::Directories;
@@ -56,9 +56,9 @@ fn images(directories: &Directories) -> anyhow::Result<()> {
 }
 
 /// Nodes whose first boot is awaited must be able to report it.
-fn first_boots(after: After) -> anyhow::Result<()> {
+fn first_boots(after: FinalAction) -> anyhow::Result<()> {
     ensure!(
-        !matches!(after, After::Poweroff | After::Shell),
+        !matches!(after, FinalAction::Poweroff | FinalAction::Shell),
         "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
     );
     ensure!(

@@ -2,8 +2,8 @@ use super::*;
 
 const MB: u64 = 1_000_000;
 
-/// A member during one second: the bytes that it verified, the bytes that its writer took, and its shares (starved,
-/// output, writer).
+/// A member during one second: the bytes that it verified, the bytes that its writer took, and its shares
+/// (starved, output, writer).
 #[derive(Clone, Copy)]
 struct Second(u64, u64, f64, f64, f64);
 
@@ -14,7 +14,7 @@ struct Stream {
     slowness: Slowness,
     chain: Vec<NodeId>,
     now: Duration,
-    members: BTreeMap<NodeId, Standing>,
+    members: BTreeMap<NodeId, ProgressSample>,
     end: Option<Offset>,
     /// The positions, as the golden node knows them, and their rate in bytes per second; unknown at first.
     tail: Option<(Offset, u64)>,
@@ -23,7 +23,7 @@ struct Stream {
 impl Stream {
     fn of(nodes: u32) -> Self {
         let chain: Vec<NodeId> = (0..=nodes).map(NodeId).collect();
-        let members = chain.iter().map(|id| (*id, Standing::default())).collect();
+        let members = chain.iter().map(|id| (*id, ProgressSample::default())).collect();
         let slowness = Slowness::new(SlowLimits::default());
         Self { slowness, chain, now: Duration::ZERO, members, end: None, tail: None }
     }
@@ -45,20 +45,20 @@ impl Stream {
     }
 
     fn report(&mut self, id: NodeId, Second(verified, written, starved, output, writer): Second) {
-        let standing = self.members.get_mut(&id).unwrap();
+        let sample = self.members.get_mut(&id).unwrap();
         let half = Duration::from_millis(500);
-        standing.verified = standing.verified.plus(verified / 2);
-        standing.written = standing.written.plus(written / 2);
-        standing.spent.running += half;
-        standing.spent.starved += half.mul_f64(starved);
-        standing.spent.output += half.mul_f64(output);
-        standing.spent.writer += half.mul_f64(writer);
+        sample.verified = sample.verified.plus(verified / 2);
+        sample.written = sample.written.plus(written / 2);
+        sample.spent.running += half;
+        sample.spent.starved += half.mul_f64(starved);
+        sample.spent.output += half.mul_f64(output);
+        sample.spent.writer += half.mul_f64(writer);
         match &mut self.tail {
             Some((tail, rate)) if id == NodeId::GOLDEN => {
                 *tail = tail.plus(*rate / 2);
-                self.slowness.on_golden(*standing, *tail, self.now);
+                self.slowness.on_golden(*sample, *tail, self.now);
             }
-            _ => self.slowness.on_report(id, *standing, self.now),
+            _ => self.slowness.on_report(id, *sample, self.now),
         }
     }
 }
@@ -113,8 +113,8 @@ fn slow_writer(slow: u32) -> impl Fn(u32) -> Second {
     }
 }
 
-/// The link to node `to` carries 0.4 MB/s: its receiver has room, and the nodes before its sender have sent all they
-/// may.
+/// The link to node `to` carries 0.4 MB/s: its receiver has room, and the nodes before its sender have sent
+/// all they may.
 fn slow_link(to: u32) -> impl Fn(u32) -> Second {
     let crawl = 4 * MB / 10;
     move |id| {
@@ -272,8 +272,8 @@ fn the_limit_is_named_though_nobody_is_removed() {
     }
 }
 
-/// The part of the chain, its rate, and how it compares to the others: the first link and the last, a disk, the
-/// source.
+/// The part of the chain, its rate, and how it compares to the others: the first link and the last, a disk,
+/// the source.
 #[test]
 fn the_limit_has_its_figures() {
     let golden = NodeId::GOLDEN;

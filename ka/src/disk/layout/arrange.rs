@@ -3,7 +3,7 @@
 use super::super::description::{Description, Entry, Role, Size};
 use super::super::units::MB;
 use super::share::{Taker, share};
-use super::{HEAD_MB, LayoutError, Least, Place, Space};
+use super::{Extent, HEAD_MB, LayoutError, Least, Space};
 
 /// The space for one partition in MB: fixed, or a share.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +22,11 @@ pub(super) fn places(
     space: &Space,
     scale: Option<u64>,
     least: &Least,
-) -> Result<Vec<Place>, LayoutError> {
+) -> Result<Vec<Extent>, LayoutError> {
     let with_least = arranged(description, space, scale, least);
     match with_least {
-        // Too little room for the contents of the partitions. Which ones lack room is found from the places without
-        // this constraint.
+        // Too little room for the contents of the partitions. Which ones lack room is found from the places
+        // without this constraint.
         Err(_) if !least.is_empty() => arranged(description, space, scale, &Least::new()),
         places => places,
     }
@@ -37,7 +37,7 @@ fn arranged(
     space: &Space,
     scale: Option<u64>,
     least: &Least,
-) -> Result<Vec<Place>, LayoutError> {
+) -> Result<Vec<Extent>, LayoutError> {
     let mut wants: Vec<_> =
         description.entries().iter().map(|entry| want(description, space, entry, least)).collect();
     if let Some(golden) = scale {
@@ -89,8 +89,8 @@ fn want<'a>(description: &Description, space: &Space, entry: &'a Entry, least: &
     }
 }
 
-/// By start on the described disk if all have one, else by number. Logical ones are always in number order, in which
-/// their tables are chained.
+/// By start on the described disk if all have one, else by number. Logical ones are always in number order,
+/// in which their tables are chained.
 fn in_order(description: &Description, space: &Space, wants: &mut [Want<'_>]) {
     let by_start = wants.iter().filter(|w| w.entry.role != Role::Logical).all(|w| w.entry.start.is_some());
     wants.sort_by_key(|want| match want.entry.start {
@@ -101,8 +101,8 @@ fn in_order(description: &Description, space: &Space, wants: &mut [Want<'_>]) {
     });
 }
 
-/// Scales the fixed sizes of data partitions. Sizes that do not scale are first subtracted from both disks, so that a
-/// description that fits the described disk also fits this one.
+/// Scales the fixed sizes of data partitions. Sizes that do not scale are first subtracted from both disks,
+/// so that a description that fits the described disk also fits this one.
 fn scale_fixed(wants: &mut [Want<'_>], space: &Space, golden: u64, least: &Least) {
     let scales = |w: &Want<'_>| {
         w.fixed.is_some() && w.entry.role != Role::Extended && !w.entry.kind.is_of_fixed_size()
@@ -145,8 +145,8 @@ fn logicals_need(wants: &[Want<'_>]) -> u64 {
     logicals.map(|w| 1 + w.fixed.map_or(w.least, |(_, mb)| mb)).fold(0, u64::saturating_add)
 }
 
-/// Makes the extended partition contain its logical ones. With starts, or when scaled, it grows if alignment requires
-/// it; a size given by a person must suffice.
+/// Makes the extended partition contain its logical ones. With starts, or when scaled, it grows if alignment
+/// requires it; a size given by a person must suffice.
 fn fit_extended(wants: &mut [Want<'_>], inside: u64, grows: bool) -> Result<(), LayoutError> {
     let Some(extended) = wants.iter_mut().find(|w| w.entry.role == Role::Extended) else { return Ok(()) };
     match extended.fixed {
@@ -184,8 +184,8 @@ fn sizes(wants: &[Want<'_>], logical: bool, room: u64) -> Result<Vec<u64>, u64> 
         .collect())
 }
 
-fn place(want: &Want<'_>, space: &Space, start: u64, mb: u64, ebr: Option<u64>) -> Place {
+fn place(want: &Want<'_>, space: &Space, start: u64, mb: u64, ebr: Option<u64>) -> Extent {
     let per_mb = space.disk.sector.per_mb();
     let bytes = want.fixed.map_or(mb.saturating_mul(MB), |(bytes, _)| bytes);
-    Place { start: start * per_mb, size: space.sectors(bytes), ebr: ebr.map(|mb| mb * per_mb) }
+    Extent { start: start * per_mb, size: space.sectors(bytes), ebr: ebr.map(|mb| mb * per_mb) }
 }

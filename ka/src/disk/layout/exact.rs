@@ -2,7 +2,7 @@
 
 use super::super::description::{Description, Entry, Length, Role, Size};
 use super::super::units::SectorSize;
-use super::{LayoutError, Place, Space};
+use super::{Extent, LayoutError, Space};
 
 /// An entry with its place.
 struct At<'a> {
@@ -17,9 +17,9 @@ impl At<'_> {
     }
 }
 
-/// The places in the description, in line order; `None` if it gives none, has shares, or needs more than this disk
-/// has. A missing start is the next free MB.
-pub(super) fn places(description: &Description, space: &Space) -> Result<Option<Vec<Place>>, LayoutError> {
+/// The places in the description, in line order; `None` if it gives none, has shares, or needs more than this
+/// disk has. A missing start is the next free MB.
+pub(super) fn places(description: &Description, space: &Space) -> Result<Option<Vec<Extent>>, LayoutError> {
     let Some(all) = named(description, space) else { return Ok(None) };
     if all.iter().any(|at| at.start < space.first || at.end() > space.end) {
         return Ok(None);
@@ -38,7 +38,7 @@ pub(super) fn places(description: &Description, space: &Space) -> Result<Option<
             (true, Some(extended)) => Some(ebr(at, &all, extended, space)?),
             _ => None,
         };
-        places.push(Place { start: at.start, size: at.size, ebr });
+        places.push(Extent { start: at.start, size: at.size, ebr });
     }
     Ok(Some(places))
 }
@@ -89,8 +89,8 @@ fn in_sectors(description: &Description, length: Length, sector: SectorSize) -> 
     }
 }
 
-/// The place of a logical partition's table: the first one's at the start of the extended partition, another's one MB
-/// before its partition, or as far before it as there is room.
+/// The place of a logical partition's table: the first one's at the start of the extended partition,
+/// another's one MB before its partition, or as far before it as there is room.
 fn ebr(at: &At<'_>, all: &[At<'_>], extended: &At<'_>, space: &Space) -> Result<u64, LayoutError> {
     let outside = || LayoutError::Outside { number: at.entry.number, line: at.entry.line };
     if at.start <= extended.start || at.end() > extended.end() {

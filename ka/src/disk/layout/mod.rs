@@ -1,12 +1,12 @@
 //! Computes the places of partitions from a description and a disk's size.
 //!
-//! Everything is aligned to 1 MiB, as in every current partitioning tool: the first partition begins there, a share of
-//! the remaining space is a whole number of MB (2^20 bytes), and less than one MB at the end of the disk stays unused.
-//! Each logical partition has one MB before it for its table. Partitions are in number order; or, if the description
-//! gives their places on the described disk, in that order.
+//! Everything is aligned to 1 MiB, as in every current partitioning tool: the first partition begins there, a
+//! share of the remaining space is a whole number of MB (2^20 bytes), and less than one MB at the end of the
+//! disk stays unused. Each logical partition has one MB before it for its table. Partitions are in number
+//! order; or, if the description gives their places on the described disk, in that order.
 //!
-//! A description with starts and without `fill` is reproduced exactly, if the disk is at least as large and nothing is
-//! scaled. Otherwise the starts only determine the order.
+//! A description with starts and without `fill` is reproduced exactly, if the disk is at least as large and
+//! nothing is scaled. Otherwise the starts only determine the order.
 
 mod arrange;
 mod exact;
@@ -23,7 +23,8 @@ use std::collections::BTreeMap;
 /// MB at the start of the disk outside any partition: the table, and the boot loader after it.
 const HEAD_MB: u64 = 1;
 
-/// The number of sectors that an MBR can address: its fields have 32 bits. This is 2 TiB with 512-byte sectors.
+/// The number of sectors that an MBR can address: its fields have 32 bits. This is 2 TiB with 512-byte
+/// sectors.
 pub(super) const MBR_REACH: SectorCount = SectorCount(1 << 32);
 
 /// The minimum bytes for the entries of a GPT (UEFI specification, 5.3.1).
@@ -70,8 +71,8 @@ pub struct Placed {
 /// How a description is adapted to a disk of another size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placing {
-    /// The described disk's size in bytes, if the fixed sizes of data partitions are to be scaled to this disk. Boot
-    /// partitions and swap are never scaled.
+    /// The described disk's size in bytes, if the fixed sizes of data partitions are to be scaled to this
+    /// disk. Boot partitions and swap are never scaled.
     pub scale: Option<u64>,
     /// Whether the disk and its partitions get the description's identifiers instead of new ones.
     pub keep_ids: bool,
@@ -162,8 +163,8 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Computes the places of a description's partitions on a disk. A share gets at least its minimum in `least`, if
-    /// possible. New signatures and GUIDs are derived from `seed`.
+    /// Computes the places of a description's partitions on a disk. A share gets at least its minimum in
+    /// `least`, if possible. New signatures and GUIDs are derived from `seed`.
     ///
     /// # Errors
     /// The description needs more than the disk or the table has, or contradicts itself.
@@ -198,8 +199,8 @@ impl Layout {
         Ok(Self { disk, id, length: space.length, partitions })
     }
 
-    /// How the layout differs from the places in the description, if it gives them all: the disk is too small, or its
-    /// usable area differs.
+    /// How the layout differs from the places in the description, if it gives them all: the disk is too
+    /// small, or its usable area differs.
     #[must_use]
     pub fn departures(&self, description: &Description) -> Vec<String> {
         let entries = description.entries();
@@ -249,7 +250,7 @@ pub(super) fn numbered(partitions: &[Placed], number: u32) -> Option<&Placed> {
     partitions.iter().find(|placed| placed.number == number)
 }
 
-fn placed(entry: &Entry, place: Place, placing: &Placing, seed: &Seed) -> Placed {
+fn placed(entry: &Entry, place: Extent, placing: &Placing, seed: &Seed) -> Placed {
     let uuid = (entry.kind.table() == TableKind::Gpt)
         .then(|| entry.uuid.filter(|_| placing.keep_ids).unwrap_or_else(|| seed.partition(entry.number)));
     Placed {
@@ -281,7 +282,7 @@ fn check_reach(entry: &Entry, placed: &Placed, space: &Space) -> Result<(), Layo
 
 /// A place in sectors, with the place of a logical partition's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct Extent {
     start: u64,
     size: u64,
     ebr: Option<u64>,

@@ -7,8 +7,8 @@ pub(super) struct Taker {
     pub(super) least: u64,
 }
 
-/// Distributes `total` by weight. A share below its minimum gets the minimum, at the expense of the others. The shares
-/// add up to `total` if there are any; `None` if the minimums exceed it.
+/// Distributes `total` by weight. A share below its minimum gets the minimum, at the expense of the others.
+/// The shares add up to `total` if there are any; `None` if the minimums exceed it.
 pub(super) fn share(total: u64, takers: &[Taker]) -> Option<Vec<u64>> {
     let mut least = vec![false; takers.len()];
     loop {

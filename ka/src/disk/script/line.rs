@@ -1,10 +1,10 @@
 //! Parses the line of one partition, with named or positional fields.
 
-use super::super::desc::parse_fill;
 use super::super::description::{Length, Size};
 use super::super::guid::Guid;
 use super::super::kind::{PartitionKind, TableKind};
 use super::super::problem::Problem;
+use super::super::short_form::parse_fill;
 use super::{Located, value};
 
 /// The fields of a line.

@@ -1,9 +1,9 @@
 //! sfdisk's scripts: the output of `sfdisk -d`, and what a person writes for `sfdisk`.
 //!
-//! Header lines (`label: gpt`) come first, then one line per partition, with named fields (`start=2048, size=500M,
-//! type=uefi`) or without names (`2048,500M,U`). See sfdisk(8), "Input formats". Sizes may also be `fill` or `fill*2`:
-//! a share of the remaining space, as in the short form; `+` or an empty size means `fill` too. Changes to an existing
-//! table (`+` before a number) are refused.
+//! Header lines (`label: gpt`) come first, then one line per partition, with named fields (`start=2048,
+//! size=500M, type=uefi`) or without names (`2048,500M,U`). See sfdisk(8), "Input formats". Sizes may also be
+//! `fill` or `fill*2`: a share of the remaining space, as in the short form; `+` or an empty size means
+//! `fill` too. Changes to an existing table (`+` before a number) are refused.
 
 mod header;
 mod line;
@@ -110,8 +110,8 @@ fn entry(fields: Fields, header: &Header, others: &[Entry], line: u32) -> Entry 
     }
 }
 
-/// An MBR partition without a number is logical if it begins inside the extended one, or if no room outside of it or
-/// no number is left.
+/// An MBR partition without a number is logical if it begins inside the extended one, or if no room outside
+/// of it or no number is left.
 fn role(fields: &Fields, header: &Header, others: &[Entry]) -> Role {
     if header.table == TableKind::Gpt {
         return Role::Primary;

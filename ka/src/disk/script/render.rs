@@ -1,8 +1,8 @@
 //! Writes a description as a script in the format of `sfdisk -d`.
 
-use super::super::desc::render_fill;
 use super::super::description::{Description, Entry, GPT_LENGTH, Length, Role, Size};
 use super::super::kind::TableKind;
+use super::super::short_form::render_fill;
 use super::value;
 use std::fmt::Write;
 

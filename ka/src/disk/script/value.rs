@@ -37,7 +37,8 @@ pub(super) fn length(text: &str) -> Option<Length> {
     bytes(text).and_then(|bytes| bytes.checked_next_multiple_of(512)).map(Length::Bytes)
 }
 
-/// A number of bytes with a suffix: `500M` and `500MiB` are 500 * 2^20, `500MB` is 500 * 10^6; `1.5G` is accepted too.
+/// A number of bytes with a suffix: `500M` and `500MiB` are 500 * 2^20, `500MB` is 500 * 10^6; `1.5G` is
+/// accepted too.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     if let Some(bytes) = integer(text) {
         return Some(bytes);

@@ -120,7 +120,7 @@ fn one_refused_disk_spares_the_others() {
         let report = Report::new(&plans, &disks);
         assert!(!report.is_accepted());
         for disk in &report.disks {
-            let Outcome::Refuse(reason) = &disk.outcome else { continue };
+            let DiskAction::Refuse(reason) = &disk.outcome else { continue };
             let spared =
                 disk.because_of.as_ref().map(|other| format!("nothing is written, as {other} is refused"));
             assert_eq!(spared.is_some(), reason.starts_with("nothing is written"));
@@ -130,8 +130,8 @@ fn one_refused_disk_spares_the_others() {
             .disks
             .iter()
             .map(|disk| match &disk.outcome {
-                Outcome::Refuse(reason) => reason.clone(),
-                Outcome::Erase(_) => "erased".to_owned(),
+                DiskAction::Refuse(reason) => reason.clone(),
+                DiskAction::Erase(_) => "erased".to_owned(),
             })
             .collect()
     };

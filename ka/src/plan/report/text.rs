@@ -2,7 +2,7 @@
 //!
 //! A machine's own texts could harm the terminal, so they are shown through [`crate::shown`].
 
-use super::{DiskReport, Makes, NewGroup, NewLogicalVolume, NewPartition, NewTable, Outcome, Report};
+use super::{DiskAction, DiskReport, Makes, NewGroup, NewLogicalVolume, NewPartition, NewTable, Report};
 use crate::disk::units::Decimal;
 use crate::inventory::{Content, Disk};
 use crate::shown::{self, Field};
@@ -37,8 +37,8 @@ impl fmt::Display for DiskReport {
             None => writeln!(f, "{}:", Field(&self.choice))?,
         }
         match &self.outcome {
-            Outcome::Refuse(reason) => writeln!(f, "  WILL NOT BE WRITTEN: {}", shown::reason(reason)),
-            Outcome::Erase(table) => {
+            DiskAction::Refuse(reason) => writeln!(f, "  WILL NOT BE WRITTEN: {}", shown::reason(reason)),
+            DiskAction::Erase(table) => {
                 writeln!(f, "  ALL OF THIS WILL BE ERASED. In its place:")?;
                 table.fmt(f)
             }

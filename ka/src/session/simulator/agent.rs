@@ -212,8 +212,8 @@ impl World {
         }
     }
 
-    /// Whether the stream was read to its end. An agent is complete only after the final proof, which may have come
-    /// long ago. A stream whose process was killed earlier has no end.
+    /// Whether the stream was read to its end. An agent is complete only after the final proof, which may
+    /// have come long ago. A stream whose process was killed earlier has no end.
     pub(super) fn is_read(&mut self, stream: StreamId) -> bool {
         if self.session.stream_id() == Some(stream) {
             self.input(Input::Stream(StreamNotice::Produced(proof())));

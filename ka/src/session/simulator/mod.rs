@@ -1,17 +1,17 @@
-//! Sessions under generated histories. Machines join, are reset, die, lose their connections, fail, lie and wait, in
-//! any order that a seed gives, and strangers join and never send another message. Agents, wire and time are
-//! simulated, and the session's process is sometimes killed. The session is the real one.
+//! Sessions under generated histories. Machines join, are reset, die, lose their connections, fail, lie and
+//! wait, in any order that a seed gives, and strangers join and never send another message. Agents, wire and
+//! time are simulated, and the session's process is sometimes killed. The session is the real one.
 //!
 //! Invariants, checked after every step and at the end:
 //! - no machine is sent a plan to erase itself while it has a copy, or is working on one;
-//! - a node shown as complete has reported so itself, and a node that reported so and was dismissed is shown as
-//!   complete;
+//! - a node shown as complete has reported so itself, and a node that reported so and was dismissed is shown
+//!   as complete;
 //! - nothing is sent on a connection after its final message;
 //! - once the machines behave, the session ends, and every machine in it has exactly one result;
 //! - no machine is sent a plan to erase itself without admission;
 //! - no session ends while a machine waits that it can still serve;
-//! - the session is the fold of its recorded events, and a process that takes it over from these, after a kill
-//!   between any two effects, keeps all of this.
+//! - the session is the fold of its recorded events, and a process that takes it over from these, after a
+//!   kill between any two effects, keeps all of this.
 
 mod agent;
 mod history;
@@ -30,7 +30,7 @@ use super::*;
 use crate::chain::{Epoch, LinkKeys, Offset, Report, Trouble};
 use crate::inventory::{Card, Firmware, Inventory};
 use crate::mac::Mac;
-use crate::plan::{After, BootPlan, FinishPlan, Loader, Plan};
+use crate::plan::{BootPlan, FinalAction, FinishPlan, Loader, Plan};
 use crate::proof::{Proof, Root};
 use crate::seal::{Cipher, StreamKey, Total};
 use crate::step::Step;
@@ -111,10 +111,10 @@ impl World {
             storage: crate::plan::Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         let spec = SessionSpec {
-            gate: if planned { Gate::Named } else { Gate::First },
+            admission: if planned { AdmissionPolicy::Named } else { AdmissionPolicy::First },
             plans: planned.then(|| Plans::new(Target { plan, left_out: Vec::new(), other_firmware: None })),
             timeout: Some(Duration::from_secs(30)),
             window: 1 << 23,

@@ -131,8 +131,8 @@ fn nodes_that_only_join_have_a_limit() {
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
 }
 
-/// Machines behind a router that translates addresses share one. The size of their reports counts for all of them
-/// together.
+/// Machines behind a router that translates addresses share one. The size of their reports counts for all of
+/// them together.
 #[test]
 fn many_nodes_of_one_address_may_join() {
     let mut session = session(1);

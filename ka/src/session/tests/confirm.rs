@@ -1,5 +1,5 @@
-//! Checks that the confirmed disk is the one that is erased, in every round, and that a hung writer does not hold up
-//! other nodes for ever.
+//! Checks that the confirmed disk is the one that is erased, in every round, and that a hung writer does not
+//! hold up other nodes for ever.
 
 use crate::chain::Offset;
 use crate::disk::choice::DiskChoice;

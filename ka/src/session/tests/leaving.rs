@@ -140,7 +140,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
 #[test]
 fn who_has_left_a_lasting_session_leaves_little_behind() {
     let mut session = session(1);
-    session.spec.gate = Gate::Lasting(Duration::ZERO);
+    session.spec.admission = AdmissionPolicy::Lasting(Duration::ZERO);
     let id = arrive(&mut session, 1, 1).unwrap();
     let node = session.book.nodes.get_mut(&id).unwrap();
     let disks = vec![crate::inventory::Disk::default(); 200];

@@ -1,4 +1,5 @@
-//! Which nodes are admitted to which round, and how they leave. Above all, no machine may be erased that must not be.
+//! Which nodes are admitted to which round, and how they leave. Above all, no machine may be erased that must
+//! not be.
 
 mod admission;
 mod confirm;
@@ -37,7 +38,7 @@ pub(super) fn mac(last: u8) -> Mac {
 /// A run's session for two machines.
 pub(super) fn session(rounds: u32) -> Session {
     let spec = SessionSpec {
-        gate: Gate::Named,
+        admission: AdmissionPolicy::Named,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
         step_limit: STEP_LIMIT,
@@ -180,7 +181,7 @@ pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
         storage: crate::plan::Storage { disks, ..crate::plan::Storage::default() },
         boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
         finish: crate::plan::FinishPlan::default(),
-        after: crate::plan::After::Reboot,
+        after: crate::plan::FinalAction::Reboot,
     };
     Target { plan, left_out: Vec::new(), other_firmware: None }
 }

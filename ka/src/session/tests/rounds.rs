@@ -104,7 +104,7 @@ fn a_node_keeps_its_name_in_a_further_round() {
 #[test]
 fn who_only_says_hello_is_not_waited_for() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     (1..=3).for_each(|id| session.set(id, COMPLETE));
     let silent = |session: &mut Session, id: u32| {
         arrive(session, id, u8::try_from(id).unwrap()).unwrap();
@@ -129,7 +129,7 @@ fn who_only_says_hello_is_not_waited_for() {
 #[test]
 fn a_further_round_waits_for_the_answer_of_who_came_in_time() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     (1..=3).for_each(|id| session.set(id, COMPLETE));
     for id in [10, 11] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
@@ -143,11 +143,12 @@ fn a_further_round_waits_for_the_answer_of_who_came_in_time() {
     assert_eq!((session.book.round, session.book.chosen.len()), (2, 2));
 }
 
-/// One host with many identities must not take all of a further round's time, nor precede nodes that were admitted.
+/// One host with many identities must not take all of a further round's time, nor precede nodes that were
+/// admitted.
 #[test]
 fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     fails(&mut session, 2, true);
     session.set(1, COMPLETE);
     let key = crate::keys::KeyPair::generate().unwrap().public;
@@ -156,16 +157,16 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     }
     arrive(&mut session, 50, 50).unwrap();
     session.go_on();
-    // One that waits again, one that joined at the first moment and was not admitted, eight of one address, and
-    // another.
+    // One that waits again, one that joined at the first moment and was not admitted, eight of one address,
+    // and another.
     assert_eq!((session.book.round, session.book.chosen.len()), (2, 11));
     start(&mut session);
     assert_eq!(session.of(2).position(), Some(1));
     let takes_part = |session: &Session, id| session.of(id).position().is_some();
     assert!(takes_part(&session, 50) && takes_part(&session, 10) && !takes_part(&session, 39));
 
-    // With the first one that takes no part, the others of its address are removed, and their final messages are not
-    // awaited.
+    // With the first one that takes no part, the others of its address are removed, and their final messages
+    // are not awaited.
     let reason = crate::chain::Reason::new(["it lets nothing through".to_owned().into()]);
     let out = Decision::Expelled { node: NodeId(10), reason, alive: true };
     session.decide(vec![out]);
@@ -180,7 +181,7 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
 fn who_comes_and_comes_does_not_keep_a_lasting_session_from_its_chain() {
     let mut session = session(1);
     let linger = Duration::from_secs(3);
-    (session.spec.gate, session.spec.wanted) = (Gate::Lasting(linger), 100);
+    (session.spec.admission, session.spec.wanted) = (AdmissionPolicy::Lasting(linger), 100);
     for id in 1..20 {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
         session.gather();
@@ -199,7 +200,7 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
     let card = Card { name: "eth0".into(), mac: mac(1).to_string(), ..Card::default() };
     for cards in [vec![], vec![card]] {
         let mut session = session(3);
-        (session.spec.gate, session.spec.wanted) = (Gate::First, 3);
+        (session.spec.admission, session.spec.wanted) = (AdmissionPolicy::First, 3);
         let arrive = |session: &mut Session, id: u32, place: u64| {
             let hello = Hello { inventory: with(cards.clone()), place, erasable: false, ..hello() };
             join(session, id, [10, 0, 0, 1], hello).unwrap();

@@ -8,7 +8,8 @@ fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
     for (told, whole) in
         [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
-        // The chain is released, and the stream is over: then nodes report when they have unpacked everything.
+        // The chain is released, and the stream is over: then nodes report when they have unpacked
+        // everything.
         let mut session = after_the_first_stream(1, &[]);
         session.book.totals.push((stream, sent));
         session.streams(1, stream);
@@ -31,7 +32,8 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
     assert_eq!(session.of(1).deceived, Some((stream, "the golden node".into())));
 }
 
-/// A node that reported a forgery was placed right behind the golden node in the next round, before all others.
+/// A node that reported a forgery was placed right behind the golden node in the next round, before all
+/// others.
 #[test]
 fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     let stream = StreamId([7; 16]);

@@ -59,13 +59,13 @@ pub(super) struct Connection {
     peer: IpAddr,
     state: State,
     input: Vec<u8>,
-    /// When this state started. For a request: when its first byte arrived, or, if nothing has arrived since, when the
-    /// peer had taken all of its last answer.
+    /// When this state started. For a request: when its first byte arrived, or, if nothing has arrived since,
+    /// when the peer had taken all of its last answer.
     since: Instant,
     /// When the last byte moved.
     moved: Instant,
-    /// The bytes not yet acknowledged by the peer at the last check; [`UNSEEN`] between an answer's end and the next
-    /// check.
+    /// The bytes not yet acknowledged by the peer at the last check; [`UNSEEN`] between an answer's end and
+    /// the next check.
     queued: u64,
     answers: u32,
     /// The peer has closed its sending side.
@@ -100,8 +100,9 @@ impl Connection {
         now.saturating_duration_since(self.moved)
     }
 
-    /// Checks whether the peer has taken anything since the last time. The kernel buffers megabytes, and accepts more
-    /// only when a third of them is gone: with a slow peer that takes longer than the stall limit.
+    /// Checks whether the peer has taken anything since the last time. The kernel buffers megabytes, and
+    /// accepts more only when a third of them is gone: with a slow peer that takes longer than the stall
+    /// limit.
     pub(super) fn note_taken(&mut self, queue: Queue, now: Instant) {
         let answering = matches!(self.state, State::Answering(_));
         if !answering && self.queued == 0 {
@@ -126,9 +127,9 @@ impl Connection {
         }
     }
 
-    /// Why the connection must be closed, if it must. An answer may take as long as it makes progress, and the peer
-    /// has its end only when the kernel no longer holds any of it: on a busy line, many seconds after it was written.
-    /// A request has a time limit.
+    /// Why the connection must be closed, if it must. An answer may take as long as it makes progress, and
+    /// the peer has its end only when the kernel no longer holds any of it: on a busy line, many seconds
+    /// after it was written. A request has a time limit.
     pub(super) fn is_late(&self, now: Instant, limits: Limits) -> Option<&'static str> {
         let age = now.saturating_duration_since(self.since);
         let stalls = || (self.still(now) >= limits.stall).then_some("it takes nothing any more");
@@ -297,8 +298,8 @@ mod tests {
         Ok(QUEUED.load(Ordering::Relaxed))
     }
 
-    /// A peer that takes little at a time is active, although nothing can be written meanwhile; one that takes nothing
-    /// is not.
+    /// A peer that takes little at a time is active, although nothing can be written meanwhile; one that
+    /// takes nothing is not.
     #[test]
     fn a_peer_that_takes_a_little_is_not_late() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -331,8 +332,8 @@ mod tests {
         }
     }
 
-    /// 500 machines on one line: each receives the end of its kernel many seconds after it was written. The connection
-    /// is idle, and may be closed, only once the peer has everything.
+    /// 500 machines on one line: each receives the end of its kernel many seconds after it was written. The
+    /// connection is idle, and may be closed, only once the peer has everything.
     #[test]
     fn an_answer_that_is_written_is_not_one_that_has_arrived() {
         static QUEUED: AtomicU64 = AtomicU64::new(0);

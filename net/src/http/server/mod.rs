@@ -1,11 +1,11 @@
 //! A minimal HTTP/1.1 server for booting machines: files to load, and short messages to store.
 //!
-//! The caller of [`start`] decides the answers. This module decides how many connections are served, and for how long:
-//! a connection that makes progress is never closed, and one that does not makes room for others.
+//! The caller of [`start`] decides the answers. This module decides how many connections are served, and for
+//! how long: a connection that makes progress is never closed, and one that does not makes room for others.
 
 mod connection;
-mod places;
 mod request;
+mod slots;
 mod turns;
 
 use std::fs::File;
@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
-use places::Places;
+use slots::Slots;
 use turns::Server;
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    places: Places,
+    slots: Slots,
     /// The time limit for a request, head and body.
     request: Duration,
     /// How long a connection may stay open without another request.
@@ -35,7 +35,7 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    places: Places { total: 4096, per_address: 512, still_per_address: 64 },
+    slots: Slots { total: 4096, per_address: 512, still_per_address: 64 },
     request: Duration::from_secs(10),
     idle: Duration::from_secs(15),
     stall: Duration::from_secs(30),
@@ -116,13 +116,13 @@ impl From<Status> for Answer {
 /// Decides the answer to a request.
 type Serve = dyn Fn(&Request) -> Answer + Send;
 
-/// Returns how many of the bytes written to a connection its peer has not acknowledged yet. A falling number counts as
-/// progress.
+/// Returns how many of the bytes written to a connection its peer has not acknowledged yet. A falling number
+/// counts as progress.
 pub type Queue = fn(BorrowedFd<'_>) -> io::Result<u64>;
 
 /// Where the server listens.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Endpoint {
     /// The address.
     pub address: SocketAddr,
     /// The only interface from which connections are accepted; `None` for all.
@@ -135,8 +135,11 @@ pub struct Place {
 ///
 /// # Errors
 /// The address is not available, or the interface does not exist.
-pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static) -> io::Result<SocketAddr> {
-    serve_at(listen(place)?, place.queue, serve)
+pub fn start(
+    endpoint: &Endpoint,
+    serve: impl Fn(&Request) -> Answer + Send + 'static,
+) -> io::Result<SocketAddr> {
+    serve_at(listen(endpoint)?, endpoint.queue, serve)
 }
 
 /// Serves on a socket from [`listen()`] until the process ends; returns the local address.
@@ -158,15 +161,15 @@ pub fn serve_at(
 ///
 /// # Errors
 /// The address is not available, or the interface does not exist.
-pub fn listen(place: &Place) -> io::Result<TcpListener> {
-    let family = if place.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+pub fn listen(endpoint: &Endpoint) -> io::Result<TcpListener> {
+    let family = if endpoint.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    if let Some(interface) = &place.interface {
+    if let Some(interface) = &endpoint.interface {
         socket::setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
     }
-    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(place.address))?;
+    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(endpoint.address))?;
     // Not nix's: it refuses values above musl's SOMAXCONN of 128, while the kernel's has long been larger.
     rustix::net::listen(&socket, MAX_QUEUED)?;
     Ok(TcpListener::from(socket))
@@ -194,8 +197,8 @@ mod tests {
         address
     }
 
-    fn places(total: usize, per_address: usize) -> Limits {
-        Limits { places: Places { total, per_address, still_per_address: per_address }, ..LIMITS }
+    fn slots(total: usize, per_address: usize) -> Limits {
+        Limits { slots: Slots { total, per_address, still_per_address: per_address }, ..LIMITS }
     }
 
     fn file_of(length: u64) -> tempfile::NamedTempFile {
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn who_holds_every_place_keeps_nobody_out() {
         let file = file_of(5);
-        let address = server(places(4, 4), file.path());
+        let address = server(slots(4, 4), file.path());
         // Four silent connections: each is closed once it has stalled, in favour of one that sends a request.
         let idle: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in &idle {
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn a_download_outlives_those_that_never_read() {
         let file = file_of(64 << 20);
-        let address = server(places(8, 8), file.path());
+        let address = server(slots(8, 8), file.path());
         let download = ask(address);
         let reader = thread::spawn(move || rest(&download).len());
         // Their answers fill the sockets' buffers, and then stall.
@@ -260,7 +263,7 @@ mod tests {
     #[test]
     fn more_than_there_are_places_are_served_in_turn() {
         let file = file_of(1 << 20);
-        let address = server(places(16, 16), file.path());
+        let address = server(slots(16, 16), file.path());
         let one = |_| {
             thread::spawn(move || {
                 // Refused while its address has its share: a boot loader retries too.
@@ -302,13 +305,13 @@ mod tests {
 
     #[test]
     fn connections_come_from_the_interface_alone() {
-        let place = |interface: &str| Place {
+        let endpoint = |interface: &str| Endpoint {
             address: "127.0.0.1:0".parse().unwrap(),
             interface: Some(interface.into()),
             queue: unknown,
         };
-        let address = start(&place("lo"), |_| Status::NotFound.into()).unwrap();
+        let address = start(&endpoint("lo"), |_| Status::NotFound.into()).unwrap();
         assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 404 "));
-        assert!(start(&place("none-such"), |_| Status::NotFound.into()).is_err());
+        assert!(start(&endpoint("none-such"), |_| Status::NotFound.into()).is_err());
     }
 }

@@ -18,7 +18,8 @@ pub(super) struct Whole {
     pub(super) keep_alive: bool,
 }
 
-/// Removes the first request from `input`; `None` while it is incomplete. Any following bytes stay in `input`.
+/// Removes the first request from `input`; `None` while it is incomplete. Any following bytes stay in
+/// `input`.
 pub(super) fn take(input: &mut Vec<u8>) -> Option<Whole> {
     let nonsense = |status| Some(Whole { request: Err(status), keep_alive: false });
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];

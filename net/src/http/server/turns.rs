@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::connection::{Connection, TurnEnd};
-use super::places::{Holder, Verdict};
+use super::slots::{Holder, Verdict};
 use super::{Limits, Queue, Serve};
 use crate::event_loop::{EventLoop, Every};
 
 /// How often connections are checked against their time limits.
 const TICK: Duration = Duration::from_millis(250);
-/// The minimum interval between log messages about a lack of places.
+/// The minimum interval between log messages about a lack of slots.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
@@ -118,8 +118,8 @@ impl Server {
         }
     }
 
-    /// Closes a connection at once. Otherwise, data that its peer has not taken would stay in the kernel's memory; but
-    /// the end of a complete answer may still be in transit from there.
+    /// Closes a connection at once. Otherwise, data that its peer has not taken would stay in the kernel's
+    /// memory; but the end of a complete answer may still be in transit from there.
     fn cut_off(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(&key)
             && !connection.is_idle()
@@ -158,7 +158,7 @@ impl Server {
     }
 
     fn admit(&mut self, mut stream: mio::net::TcpStream, peer: std::net::IpAddr, now: Instant) {
-        match self.limits.places.judge(peer, &self.holders(now)) {
+        match self.limits.slots.judge(peer, &self.holders(now)) {
             Verdict::Take => {}
             Verdict::InPlaceOf(key) => {
                 self.refusals.replaced += 1;
@@ -180,7 +180,7 @@ impl Server {
     }
 
     fn is_full(&self) -> bool {
-        self.connections.len() >= self.limits.places.total
+        self.connections.len() >= self.limits.slots.total
     }
 
     fn holders(&self, now: Instant) -> Vec<Holder<usize>> {

@@ -1,7 +1,7 @@
 //! DISCOVER, OFFER, REQUEST, ACK, on all interfaces with a carrier at once.
 //!
-//! Several servers may offer, on one interface or several. The first offer is requested. The others are kept in case
-//! it is refused, and only the server that was asked can refuse it.
+//! Several servers may offer, on one interface or several. The first offer is requested. The others are kept
+//! in case it is refused, and only the server that was asked can refuse it.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -74,8 +74,8 @@ impl Asker {
         self.wires.iter().map(|wire| wire.link.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// One attempt: asks on all interfaces and takes the first offer that is granted, except those in `vain`. Waits
-    /// for the whole attempt, but never beyond `deadline`.
+    /// One attempt: asks on all interfaces and takes the first offer that is granted, except those in `vain`.
+    /// Waits for the whole attempt, but never beyond `deadline`.
     pub(in super::super) fn attempt(
         &mut self,
         vain: &[Way],
@@ -129,8 +129,8 @@ impl Asker {
         Duration::from_millis(seconds * 1000 + jitter)
     }
 
-    /// The next offer to request: from a server that has never refused, or else, if no other comes first, from one
-    /// that refused in an earlier attempt.
+    /// The next offer to request: from a server that has never refused, or else, if no other comes first,
+    /// from one that refused in an earlier attempt.
     fn next_offer(&mut self, vain: &[Way], others_first: bool) -> Option<Offer> {
         let wires = &self.wires;
         let way = |offer: &Offer| way(wires, offer);

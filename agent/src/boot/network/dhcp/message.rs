@@ -35,8 +35,8 @@ pub(in super::super) struct Lease {
 }
 
 impl Lease {
-    /// Keeps the values of `old` that the server left out when it renewed the lease: a network must not change during
-    /// a run because an answer is short.
+    /// Keeps the values of `old` that the server left out when it renewed the lease: a network must not
+    /// change during a run because an answer is short.
     pub(super) fn after(mut self, old: &Setting) -> Self {
         let new = &mut self.setting;
         if new.address == old.address {
@@ -123,7 +123,8 @@ impl Question<'_> {
                 message.set_ciaddr(lease.setting.address);
             }
         }
-        // A unicast answer to an unconfigured address can be received too, but not every kernel has packet sockets.
+        // A unicast answer to an unconfigured address can be received too, but not every kernel has packet
+        // sockets.
         if matches!(self, Self::Discover | Self::Request(_)) {
             message.set_flags(Flags::default().set_broadcast());
         }
@@ -225,8 +226,8 @@ fn lease(message: &Message, options: &Options) -> Option<Lease> {
     })
 }
 
-/// The default gateway and the other routes. If there are classless routes, option 3 is ignored, even without a
-/// default route among them (RFC 3442).
+/// The default gateway and the other routes. If there are classless routes, option 3 is ignored, even without
+/// a default route among them (RFC 3442).
 fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>) {
     match options.routes(OptionCode::ClasslessStaticRoute.into()) {
         Ok(Some(mut routes)) => {
@@ -250,8 +251,8 @@ fn is_hostname(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
-/// The server for the next boot step: the header's field, else option 66 if it is an address, else the DHCP server
-/// itself.
+/// The server for the next boot step: the header's field, else option 66 if it is an address, else the DHCP
+/// server itself.
 fn next_server(message: &Message, options: &Options, server: Ipv4Addr) -> Ipv4Addr {
     let option = options.text(OptionCode::TFTPServerName.into()).and_then(|name| name.parse().ok());
     Some(message.siaddr()).filter(|address| !address.is_unspecified()).or(option).unwrap_or(server)

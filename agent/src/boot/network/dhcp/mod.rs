@@ -1,8 +1,8 @@
 //! A DHCP client: obtains an address for an interface, and keeps it while the node works.
 //!
-//! [`acquire`] obtains an address through a packet socket, since servers may send to the offered address. [`renew`]
-//! keeps it through an ordinary UDP socket. Nothing is released at the end: the clone that boots next is the same
-//! machine.
+//! [`acquire`] obtains an address through a packet socket, since servers may send to the offered address.
+//! [`renew`] keeps it through an ordinary UDP socket. Nothing is released at the end: the clone that boots
+//! next is the same machine.
 
 mod acquire;
 mod machine;

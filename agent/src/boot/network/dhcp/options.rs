@@ -1,7 +1,7 @@
 //! The options of a DHCP message, as bytes (RFC 2131, 4.1; RFC 2132; RFC 3396).
 //!
-//! Servers send all kinds of options, and a malformed one must not invalidate the whole answer. So each is parsed
-//! separately, and only when it is needed.
+//! Servers send all kinds of options, and a malformed one must not invalidate the whole answer. So each is
+//! parsed separately, and only when it is needed.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -84,8 +84,8 @@ impl Renewer {
         }
     }
 
-    /// Asks once. Any server may extend the lease, but only the one that granted it may revoke it: others may know
-    /// nothing of it.
+    /// Asks once. Any server may extend the lease, but only the one that granted it may revoke it: others may
+    /// know nothing of it.
     fn extend(&self, question: Question<'_>) -> io::Result<Option<Answer>> {
         let granted_by = self.lease.server;
         Wire::with_address(&self.link, self.mac)?.extend(question, PATIENCE, |answer| match answer {
@@ -109,7 +109,8 @@ impl Renewer {
         Err(asker.failure(start.elapsed()))
     }
 
-    /// The address is kept until another is granted: losing the node for want of a DHCP server would do more harm.
+    /// The address is kept until another is granted: losing the node for want of a DHCP server would do more
+    /// harm.
     fn start_over(&mut self, reason: &str) {
         let (name, address) = (&self.link.name, self.lease.setting.address);
         log::warn!("{name}: DHCP no longer grants {address}: {reason}; asking again");

@@ -8,8 +8,8 @@ const INFINITE: u32 = u32::MAX;
 /// Shorter leases count as this many seconds: a lease of 0 s would be renewed without a pause.
 const SHORTEST: u32 = 10;
 
-/// The minimum time between two attempts to renew: a minute (RFC 2131, 4.4.5), but at most this fraction of a short
-/// lease, or one or two lost packets would end it.
+/// The minimum time between two attempts to renew: a minute (RFC 2131, 4.4.5), but at most this fraction of a
+/// short lease, or one or two lost packets would end it.
 const RETRY: Duration = Duration::from_secs(60);
 const PART: u32 = 16;
 
@@ -120,8 +120,8 @@ mod tests {
         }
     }
 
-    /// A silent server is asked at shrinking intervals, never more often than once per minute, until the lease
-    /// expires.
+    /// A silent server is asked at shrinking intervals, never more often than once per minute, until the
+    /// lease expires.
     #[test]
     fn silence_is_met_with_patience() {
         for lease in [10, 60, 120, 3600, 86_400, u32::MAX - 1] {

@@ -1,7 +1,8 @@
 //! An entry of a UEFI firmware's boot menu: the bytes of a `Boot####` variable.
 //!
-//! UEFI 2.10, 3.1.3 (load options) and 10.3 (device paths): attributes, length of the device path, a NUL-terminated
-//! description in UTF-16, the device path, and data for the loader. All numbers are little-endian.
+//! UEFI 2.10, 3.1.3 (load options) and 10.3 (device paths): attributes, length of the device path, a
+//! NUL-terminated description in UTF-16, the device path, and data for the loader. All numbers are
+//! little-endian.
 
 use std::str::FromStr;
 
@@ -118,8 +119,8 @@ impl LoadOption {
         bytes
     }
 
-    /// Whether it boots over the network: its path contains a hardware address, an IP address or a URI, or it is a
-    /// BIOS network boot.
+    /// Whether it boots over the network: its path contains a hardware address, an IP address or a URI, or it
+    /// is a BIOS network boot.
     pub(super) fn is_network(&self) -> bool {
         self.nodes().any(|(kind, data)| match kind {
             (0x03, 11 | 12 | 13 | 24) => true,

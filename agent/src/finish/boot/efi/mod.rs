@@ -1,7 +1,7 @@
 //! Puts an entry for the new system into the firmware's boot menu (UEFI), at the right position.
 //!
-//! This does not use efibootmgr: a copied system may lack it, and it puts new entries first, so the machine would
-//! never ask the network again what to boot.
+//! This does not use efibootmgr: a copied system may lack it, and it puts new entries first, so the machine
+//! would never ask the network again what to boot.
 
 mod load_option;
 mod variables;
@@ -20,8 +20,8 @@ use ka_host::{blkid, sysfs};
 /// Where efivarfs is mounted.
 pub(in crate::finish) const MOUNT_POINT: &str = "sys/firmware/efi/efivars";
 
-/// Adds `file` (`\EFI\debian\grubx64.efi`) on the EFI system partition under the name `label`, at the position given
-/// by `order`. It replaces an entry of the same name for a partition that no longer exists.
+/// Adds `file` (`\EFI\debian\grubx64.efi`) on the EFI system partition under the name `label`, at the
+/// position given by `order`. It replaces an entry of the same name for a partition that no longer exists.
 pub(in crate::finish) fn register(
     variables: &Variables,
     label: &str,
@@ -90,8 +90,8 @@ fn enter(
     let is_network = |number: &u16| {
         entries.iter().any(|(n, option)| n == number && option.as_ref().is_some_and(LoadOption::is_network))
     };
-    // A machine that is sent on to its disk must not first wait for entries that no server answers, such as PXE by
-    // IPv6: that takes minutes.
+    // A machine that is sent on to its disk must not first wait for entries that no server answers, such as
+    // PXE by IPv6: that takes minutes.
     let booted = order_of(&variables.read("BootCurrent")?.unwrap_or_default()).first().copied();
     let booted = booted.filter(is_network);
     let new_order = with(number, &old_order, order, |n| booted.map_or_else(|| is_network(n), |b| *n == b));
@@ -107,8 +107,8 @@ fn order_of(bytes: &[u8]) -> Vec<u16> {
     bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// The boot order with `number`: first the network entry, or all of them, if requested, then `number`, then the
-/// others.
+/// The boot order with `number`: first the network entry, or all of them, if requested, then `number`, then
+/// the others.
 fn with(number: u16, old: &[u16], order: BootOrder, leads: impl Fn(&u16) -> bool) -> Vec<u16> {
     let others = || old.iter().copied().filter(|n| *n != number);
     let first = |n: &u16| order == BootOrder::Network && leads(n);
@@ -128,7 +128,8 @@ mod tests {
     struct Firmware(tempfile::TempDir, Variables);
 
     impl Firmware {
-        /// `Boot0000` boots from a partition, `0001` and `0003` over the network, `0007` from another partition.
+        /// `Boot0000` boots from a partition, `0001` and `0003` over the network, `0007` from another
+        /// partition.
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let variables = Variables::at(directory.path());

@@ -70,9 +70,9 @@ impl Builder {
         }
     }
 
-    /// Modules that the golden node's initrd lacks are configured beforehand, so that one build is enough. Listing the
-    /// new initrd proves it. Only a tool that inspects the hardware (`MODULES=dep`), and so dropped modules for the
-    /// golden node's hardware, has to build twice.
+    /// Modules that the golden node's initrd lacks are configured beforehand, so that one build is enough.
+    /// Listing the new initrd proves it. Only a tool that inspects the hardware (`MODULES=dep`), and so
+    /// dropped modules for the golden node's hardware, has to build twice.
     pub(super) fn rebuild(
         self,
         root: &Path,
@@ -116,8 +116,8 @@ impl Builder {
         Ok(wanted.difference(&held).cloned().collect())
     }
 
-    /// Configures `modules` for every future initrd. Red Hat's mkinitrd uses `scsi_hostadapter` in modprobe.conf,
-    /// which has been rewritten for this node by now.
+    /// Configures `modules` for every future initrd. Red Hat's mkinitrd uses `scsi_hostadapter` in
+    /// modprobe.conf, which has been rewritten for this node by now.
     fn configure(self, root: &Path, modules: &BTreeSet<String>) -> Result<(), Cause> {
         if modules.is_empty() {
             return Ok(());
@@ -198,8 +198,8 @@ fn is_suse(root: &Path) -> bool {
     fs::read_to_string(root.join("etc/sysconfig/kernel")).is_ok_and(|text| text.contains("INITRD_MODULES="))
 }
 
-/// Identifies a version of a file: inode and change time, which change with every write or replacement and cannot be
-/// set back.
+/// Identifies a version of a file: inode and change time, which change with every write or replacement and
+/// cannot be set back.
 fn identity(path: &Path) -> Result<Option<(u64, i64, i64)>, Cause> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))),

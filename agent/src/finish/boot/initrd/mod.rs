@@ -1,8 +1,8 @@
 //! Rebuilds the initrds of the installed kernels on this node with the distribution's own tool.
 //!
-//! The golden node's initrd may only contain drivers for the golden node's hardware. What this node needs is added to
-//! the tool's configuration, so that later kernels have it too. The result is listed: a tool that succeeds without
-//! building what was requested is a failure.
+//! The golden node's initrd may only contain drivers for the golden node's hardware. What this node needs is
+//! added to the tool's configuration, so that later kernels have it too. The result is listed: a tool that
+//! succeeds without building what was requested is a failure.
 
 mod builder;
 
@@ -15,8 +15,8 @@ use crate::finish::error::Cause;
 use builder::Builder;
 use ka_host::system::{Kernel, Unready, plain, unready};
 
-/// Rebuilds the initrds below `root`, which is the process's root. `hardware` lists the drivers that this node's
-/// hardware needs, if a kernel has them.
+/// Rebuilds the initrds below `root`, which is the process's root. `hardware` lists the drivers that this
+/// node's hardware needs, if a kernel has them.
 pub(in crate::finish) fn rebuild(root: &Path, boot: &BootPlan, hardware: &[String]) -> Result<(), Cause> {
     let (which, asked_for) = (boot.kernels, &boot.initrd_modules);
     if boot.loader == Loader::None

@@ -1,7 +1,8 @@
 //! Boot code that an old boot loader's installer writes to the disk: it is removed again and returned.
 //!
-//! Such an installer cannot be told to leave sector 0 alone. So everything else is written out before it runs. The
-//! boot code it writes then starts a complete system, and never, not even for a moment, an incomplete one.
+//! Such an installer cannot be told to leave sector 0 alone. So everything else is written out before it
+//! runs. The boot code it writes then starts a complete system, and never, not even for a moment, an
+//! incomplete one.
 
 use std::fs::File;
 use std::io;

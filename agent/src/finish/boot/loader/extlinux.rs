@@ -24,8 +24,8 @@ const CODES: [&str; 4] = [
     "usr/share/syslinux/mbr.bin",
 ];
 
-/// Writes extlinux's files, and the boot sector of their file system. Returns the boot code of the disk, without which
-/// that sector is never started.
+/// Writes extlinux's files, and the boot sector of their file system. Returns the boot code of the disk,
+/// without which that sector is never started.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let extlinux = tool::need(&["extlinux"])?;
     let gpt = has_gpt(setting.disk).map_err(|e| Cause::file("read", setting.disk, e))?;

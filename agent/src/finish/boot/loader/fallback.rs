@@ -1,8 +1,8 @@
 //! The program that every firmware starts by default, and what must not be next to it.
 //!
-//! A shim that finds `fbx64.efi` next to itself starts that instead of GRUB. It then puts an entry of its own first in
-//! the firmware's menu, before the network, and resets the machine; on firmware that keeps no variables it does so for
-//! ever.
+//! A shim that finds `fbx64.efi` next to itself starts that instead of GRUB. It then puts an entry of its own
+//! first in the firmware's menu, before the network, and resets the machine; on firmware that keeps no
+//! variables it does so for ever.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ const DIRECTORY: &str = "EFI/BOOT";
 /// The files that shim starts or looks for next to itself, and by which GRUB finds its menu.
 const BESIDE: [&str; 3] = [THIS.efi.grub, THIS.efi.mok_manager, "grub.cfg"];
 
-/// Removes shim's fallback program from the system partition mounted at `esp`, and makes shim start GRUB: the one from
-/// the directory `vendor` if there is none next to it.
+/// Removes shim's fallback program from the system partition mounted at `esp`, and makes shim start GRUB: the
+/// one from the directory `vendor` if there is none next to it.
 pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     let directory = esp.join(DIRECTORY);
     let programs = find(&directory, |name| {

@@ -32,8 +32,8 @@ pub(super) fn write_menu(setting: &Setting<'_>, menu: &Path) -> Result<(), Cause
     check_menu(setting.root, menu, &golden, setting.names)
 }
 
-/// A map from BIOS disks to the golden node's devices misleads GRUB where they do not exist. Without it, GRUB searches
-/// by itself.
+/// A map from BIOS disks to the golden node's devices misleads GRUB where they do not exist. Without it, GRUB
+/// searches by itself.
 pub(super) fn forget_stale_map(path: &Path) -> Result<(), Cause> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -54,8 +54,8 @@ fn mapped(map: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split_whitespace().nth(1))
 }
 
-/// The menu must start this node's root, and nothing of the golden node. With Boot Loader Specification entries,
-/// `root=` is in the entries' own files.
+/// The menu must start this node's root, and nothing of the golden node. With Boot Loader Specification
+/// entries, `root=` is in the entries' own files.
 fn check_menu(root: &Path, menu: &Path, golden: &str, names: &Names<'_>) -> Result<(), Cause> {
     let mut texts = vec![read(menu)?];
     for pattern in ["boot/loader/entries/*.conf", "boot/grub*/grubenv"] {
@@ -80,8 +80,9 @@ fn menu_fault(text: &str, golden: &str, names: &Names<'_>) -> Option<String> {
     let Some(root) = names.at("/") else {
         return Some("cannot name the root: no file system was made for /".to_owned());
     };
-    // Without a link to the device, grub-mkconfig silently falls back to the device name. So a device name is right
-    // only if the golden node used one (GRUB_DISABLE_LINUX_UUID, in any file that the menu's tools read).
+    // Without a link to the device, grub-mkconfig silently falls back to the device name. So a device name is
+    // right only if the golden node used one (GRUB_DISABLE_LINUX_UUID, in any file that the menu's tools
+    // read).
     let was_device =
         |value: &str| root.plan.golden.iter().any(|golden| golden.devices.iter().any(|d| d == value));
     let by_device = roots(golden).any(was_device);

@@ -1,10 +1,11 @@
 //! GRUB 2 for PC BIOS, installed by the copied system's own tools and verified.
 //!
-//! GRUB's boot code starts whatever follows it, regardless of the active flag. So sector 0 must not contain it, not
-//! even for a moment, before the whole system is on the disk. `grub-install` would write it; with `--no-bootsector` it
-//! creates all files and leaves the disk alone. `grub-bios-setup`, which then embeds the core in the gap before the
-//! first partition, writes sector 0 too, but from a file of our choice: it is given one without code. The values that
-//! it fills in are copied into GRUB's own boot code, which is returned for the very last write.
+//! GRUB's boot code starts whatever follows it, regardless of the active flag. So sector 0 must not contain
+//! it, not even for a moment, before the whole system is on the disk. `grub-install` would write it; with
+//! `--no-bootsector` it creates all files and leaves the disk alone. `grub-bios-setup`, which then embeds the
+//! core in the gap before the first partition, writes sector 0 too, but from a file of our choice: it is
+//! given one without code. The values that it fills in are copied into GRUB's own boot code, which is
+//! returned for the very last write.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -23,14 +24,14 @@ use ka_host::system::bios_setup;
 /// A boot image without code, used in place of GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";
 
-/// The values that `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) followed by the boot
-/// drive, and two bytes of code that check the drive's number. GRUB's header `include/grub/i386/pc/boot.h` fixes these
-/// offsets: boot images and setup must agree on them.
+/// The values that `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) followed by
+/// the boot drive, and two bytes of code that check the drive's number. GRUB's header
+/// `include/grub/i386/pc/boot.h` fixes these offsets: boot images and setup must agree on them.
 const FILLED_IN: [Range<usize>; 2] = [0x5c..0x65, 0x66..0x68];
 const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 
-/// Creates GRUB's files, embeds its core on the disk, and has its menu generated. Returns the boot code, which is not
-/// on the disk.
+/// Creates GRUB's files, embeds its core on the disk, and has its menu generated. Returns the boot code,
+/// which is not on the disk.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let target = THIS.grub_bios.ok_or_else(|| Cause::MissingTool { tool: "GRUB for a BIOS".to_owned() })?;
     let install = tool::need(&["grub-install", "grub2-install"])?;

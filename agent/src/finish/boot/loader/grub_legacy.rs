@@ -1,5 +1,5 @@
-//! GRUB 0.97. Its menu has already been rewritten with all other files that name file systems; here its code is
-//! installed.
+//! GRUB 0.97. Its menu has already been rewritten with all other files that name file systems; here its code
+//! is installed.
 
 use super::{Setting, boot_code};
 use crate::disk::{BootCode, MadeFileSystem};

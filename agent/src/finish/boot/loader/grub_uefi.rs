@@ -1,8 +1,8 @@
-//! GRUB 2 for UEFI: files on the EFI system partition, under the distribution's name and on the fallback path, and an
-//! entry in the firmware's menu.
+//! GRUB 2 for UEFI: files on the EFI system partition, under the distribution's name and on the fallback
+//! path, and an entry in the firmware's menu.
 //!
-//! Where the distribution ships a complete and signed GRUB (`grub2-install` refuses UEFI there), the files came with
-//! the copy, and only their configuration and the entry are specific to this node.
+//! Where the distribution ships a complete and signed GRUB (`grub2-install` refuses UEFI there), the files
+//! came with the copy, and only their configuration and the entry are specific to this node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::finish::tool;
 use ka::arch::{Grub, THIS};
 use ka_host::system::glob;
 
-/// Where GRUB's modules are if `grub2-install` is to use them (SUSE). Fedora's grub2-install refuses UEFI, and its
-/// modules are elsewhere.
+/// Where GRUB's modules are if `grub2-install` is to use them (SUSE). Fedora's grub2-install refuses UEFI,
+/// and its modules are elsewhere.
 const GRUB2_HOMES: [&str; 2] = ["usr/lib/grub2", "usr/share/grub2"];
 
 /// The programs that an entry may start, in order of preference: a signed shim starts GRUB by itself.
@@ -68,8 +68,8 @@ fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
     tool::run(install, &[&target, &place, "--removable", "--no-nvram"])
 }
 
-/// `grub2-install`, if it creates programs for UEFI: its modules are at the place that only such distributions use,
-/// and there is no signed shim, which would not start the result.
+/// `grub2-install`, if it creates programs for UEFI: its modules are at the place that only such
+/// distributions use, and there is no signed shim, which would not start the result.
 fn grub2_installer(root: &Path, vendor: &Path) -> Option<&'static str> {
     let Grub { target, core, .. } = THIS.grub_uefi;
     let able = GRUB2_HOMES.iter().any(|home| root.join(home).join(target).join(core).exists());
@@ -128,8 +128,8 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// A program for this firmware begins like every Windows program (PE/COFF). The configuration that `grub-install` may
-/// have built into it names the place of its menu.
+/// A program for this firmware begins like every Windows program (PE/COFF). The configuration that
+/// `grub-install` may have built into it names the place of its menu.
 fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
     let text = String::from_utf8_lossy(&bytes);

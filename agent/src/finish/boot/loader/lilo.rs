@@ -1,7 +1,7 @@
 //! LILO: its configuration is rewritten for this node's disks, and its map is recreated.
 //!
-//! LILO's boot sector contains the places of the map's blocks on this very disk, so nothing of the golden node's is
-//! usable. lilo.conf(5) documents the options.
+//! LILO's boot sector contains the places of the map's blocks on this very disk, so nothing of the golden
+//! node's is usable. lilo.conf(5) documents the options.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,8 +21,8 @@ const CONFIGURATION: &str = "etc/lilo.conf";
 /// The offset of the loader's name in the boot sector.
 const NAME: std::ops::Range<usize> = 6..10;
 
-/// Rewrites the configuration and runs `lilo -v`. Returns the boot code, which is not on the disk; `None` if LILO is
-/// in a partition's sector, which other boot code starts.
+/// Rewrites the configuration and runs `lilo -v`. Returns the boot code, which is not on the disk; `None` if
+/// LILO is in a partition's sector, which other boot code starts.
 pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> {
     let lilo = tool::need(&["lilo"])?;
     let path = setting.root.join(CONFIGURATION);

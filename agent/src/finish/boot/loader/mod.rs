@@ -1,7 +1,7 @@
 //! Installs the boot loader with the copied system's own tools.
 //!
-//! Each loader is one file. What a firmware starts is not on the disk yet when this returns: boot code is returned,
-//! and the EFI system partition is held back (see `esp`).
+//! Each loader is one file. What a firmware starts is not on the disk yet when this returns: boot code is
+//! returned, and the EFI system partition is held back (see `esp`).
 
 mod boot_code;
 mod extlinux;
@@ -65,8 +65,8 @@ fn system_partition<'a>(setting: &Setting<'a>) -> Result<(&'a MadeFileSystem, &'
     esp.and_then(|esp| Some((esp, esp.plan.mount_point.as_deref()?))).ok_or(Cause::NoSystemPartition)
 }
 
-/// Adds the program `file` (`EFI/debian/grubx64.efi`) of the system partition to the firmware's menu. If the loader is
-/// also on the fallback path, the node boots without an entry, unless one is required.
+/// Adds the program `file` (`EFI/debian/grubx64.efi`) of the system partition to the firmware's menu. If the
+/// loader is also on the fallback path, the node boots without an entry, unless one is required.
 fn register(
     setting: &Setting<'_>,
     label: &str,

@@ -1,5 +1,5 @@
-//! systemd-boot: its program on the EFI system partition, installed by `bootctl` or brought by the copy; its entries;
-//! and one in the firmware's menu.
+//! systemd-boot: its program on the EFI system partition, installed by `bootctl` or brought by the copy; its
+//! entries; and one in the firmware's menu.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -56,8 +56,8 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     register(setting, LABEL, esp, &file, is_fallback)
 }
 
-/// Kernels and initrds of entries in `top` that are copies of those in `boot` must be equally new. A hook of the
-/// distribution makes the copies, and it may do nothing in a chroot.
+/// Kernels and initrds of entries in `top` that are copies of those in `boot` must be equally new. A hook of
+/// the distribution makes the copies, and it may do nothing in a chroot.
 fn renew_copies(top: &Path, boot: &Path, names: &Names<'_>) -> Result<(), Cause> {
     for entry in glob::files(top, ENTRIES)? {
         let text = read(&entry)?;
@@ -80,8 +80,8 @@ fn renew_copies(top: &Path, boot: &Path, names: &Names<'_>) -> Result<(), Cause>
     Ok(())
 }
 
-/// The file in `boot` from which an entry's `file` was copied: it has the same name, or is what kernel-install calls
-/// `linux` and `initrd`.
+/// The file in `boot` from which an entry's `file` was copied: it has the same name, or is what
+/// kernel-install calls `linux` and `initrd`.
 fn original(boot: &Path, file: &str, version: Option<&str>) -> Option<PathBuf> {
     let name = Path::new(file).file_name()?.to_str()?;
     let called = |version: &str| match name {
@@ -112,7 +112,8 @@ fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
 /// Checks that there is something to boot, and that all of it belongs to this node.
 fn check_entries(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> {
     let own_id = identity::machine_id(setting.root)?;
-    // The command line shown to the tools as the node's own; without a root if the golden node's entries have none.
+    // The command line shown to the tools as the node's own; without a root if the golden node's entries have
+    // none.
     let needs_root = roots(&read(&setting.root.join("proc/cmdline"))?).next().is_some();
     let mut found = 0;
     for top in [esp, &setting.root.join("boot")] {
@@ -148,7 +149,8 @@ fn stranger_in(text: &str, names: &Names<'_>, own_id: Option<&str>) -> Option<St
     Some(format!("fixes the machine's ID with systemd.machine_id={id}, which other machines have"))
 }
 
-/// Why an entry that starts Linux finds no root here. Variables that GRUB fills in (`$kernelopts`) cannot be judged.
+/// Why an entry that starts Linux finds no root here. Variables that GRUB fills in (`$kernelopts`) cannot be
+/// judged.
 fn root_fault(entry: &str, names: &Names<'_>, needs_root: bool) -> Option<String> {
     let line = options(entry);
     let has = |key| values(entry, key).next().is_some();

@@ -1,7 +1,7 @@
 //! SSH host keys and iSCSI names: removed, and recreated on the node with the same types and paths.
 //!
-//! Not every system generates missing host keys at its first boot (Debian does not), and no one can log in to a clone
-//! without any.
+//! Not every system generates missing host keys at its first boot (Debian does not), and no one can log in to
+//! a clone without any.
 
 use std::fs::{self, File};
 use std::io;
@@ -28,8 +28,8 @@ const KINDS: [&str; 4] = ["dsa", "ecdsa", "ed25519", "rsa"];
 /// Obsolete types that can no longer be generated, though old systems have such files.
 const GIVEN_UP: [&str; 2] = ["dsa", "dss"];
 
-/// Generates new keys in place of the golden node's, below `root`, which is the process's root. A new key's comment is
-/// `root@hostname`.
+/// Generates new keys in place of the golden node's, below `root`, which is the process's root. A new key's
+/// comment is `root@hostname`.
 pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Cause> {
     let mut keys = Vec::new();
     for path in openssh_keys(root)? {
@@ -87,8 +87,8 @@ fn openssh_keys(root: &Path) -> Result<Vec<PathBuf>, Cause> {
     Ok(keys)
 }
 
-/// The type as in `ssh-keygen -t`: from the public key, from the file's name, or else from the key itself. A key of an
-/// unknown type could not be recreated, and without it no one might be able to log in.
+/// The type as in `ssh-keygen -t`: from the public key, from the file's name, or else from the key itself. A
+/// key of an unknown type could not be recreated, and without it no one might be able to log in.
 fn openssh_kind(path: &Path) -> Result<Option<String>, Cause> {
     let public = with_suffix(path, ".pub");
     let public = match fs::read(&public) {

@@ -74,8 +74,8 @@ impl List {
         Ok(())
     }
 
-    /// A symbolic link is configuration and stays. The file that it leads to is treated as if it were here, unless it
-    /// is empty: D-Bus's ID may be a link to systemd's, which was emptied and must exist.
+    /// A symbolic link is configuration and stays. The file that it leads to is treated as if it were here,
+    /// unless it is empty: D-Bus's ID may be a link to systemd's, which was emptied and must exist.
     fn of_link(&self, verb: Verb, root: &Path, link: &Path) -> Result<(), Cause> {
         let follow = |e| Cause::file("follow", link, e);
         let target = match fs::canonicalize(link) {

@@ -1,7 +1,7 @@
 //! Removes what belongs to one machine only and must not exist twice.
 //!
-//! What is only removed is a list, which can grow without new code, and which a site can extend. What a system cannot
-//! do without is recreated.
+//! What is only removed is a list, which can grow without new code, and which a site can extend. What a
+//! system cannot do without is recreated.
 
 mod host_keys;
 mod known;
@@ -29,13 +29,13 @@ const ENTRY_TOKEN: &str = "etc/kernel/entry-token";
 const KERNEL_INSTALL: [(&str, &str); 2] =
     [("etc/kernel/install.conf", "MACHINE_ID="), ("etc/machine-info", "KERNEL_INSTALL_MACHINE_ID=")];
 
-/// Removes the golden node's identity from the tree below `root`, which is the process's root, and recreates what the
-/// node needs. `hostname` is the node's.
+/// Removes the golden node's identity from the tree below `root`, which is the process's root, and recreates
+/// what the node needs. `hostname` is the node's.
 pub(in crate::finish) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     let list = List::read(root)?;
     let machine_id = machine_id(root)?;
-    // GRUB on Red Hat systems names entries after the machine's ID, and its tools only find those with the machine's
-    // own.
+    // GRUB on Red Hat systems names entries after the machine's ID, and its tools only find those with the
+    // machine's own.
     let renamed = match &machine_id {
         Some(id) if !list.keeps(root, &root.join(MACHINE_ID))? && bls::is_named_by(root, id)? => Some(id),
         _ => None,
@@ -82,7 +82,8 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// With the golden node's ID in kernel-install's configuration, each new entry would be named after the golden node.
+/// With the golden node's ID in kernel-install's configuration, each new entry would be named after the
+/// golden node.
 fn forget_kernel_installs_id(root: &Path, renamed: Option<&String>) -> Result<(), Cause> {
     for (file, key) in KERNEL_INSTALL {
         let path = root.join(file);
@@ -112,8 +113,9 @@ fn forget_kernel_installs_id(root: &Path, renamed: Option<&String>) -> Result<()
     Ok(())
 }
 
-/// Boot entries and kernels may be kept under the golden node's ID. They stay under that name, as an entry token
-/// (kernel-install(8)): otherwise the clone's next kernel would be stored under another name next to them.
+/// Boot entries and kernels may be kept under the golden node's ID. They stay under that name, as an entry
+/// token (kernel-install(8)): otherwise the clone's next kernel would be stored under another name next to
+/// them.
 fn keep_entry_token(root: &Path, id: &str) -> Result<(), Cause> {
     let token = root.join(ENTRY_TOKEN);
     let mut used = false;

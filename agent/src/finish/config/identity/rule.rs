@@ -1,7 +1,8 @@
 //! The syntax of the lists of what belongs to one machine.
 //!
-//! One rule per line, `VERB PATTERN`; `#` begins a comment. In a pattern, `*` matches any text in one path component,
-//! `${MACHINE_ID}` is the golden node's ID, and a trailing `/` means a directory with all its contents.
+//! One rule per line, `VERB PATTERN`; `#` begins a comment. In a pattern, `*` matches any text in one path
+//! component, `${MACHINE_ID}` is the golden node's ID, and a trailing `/` means a directory with all its
+//! contents.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Resolves names in the configuration to file systems.
 //!
-//! The copied system's files refer to the golden node's disks in any of the ways that mount(8), systemd and the boot
-//! loaders know. All of them are resolved here, in one place.
+//! The copied system's files refer to the golden node's disks in any of the ways that mount(8), systemd and
+//! the boot loaders know. All of them are resolved here, in one place.
 
 use ka::plan::FileSystemPlan;
 
@@ -20,7 +20,8 @@ pub(in crate::finish) struct Names<'a> {
 pub(in crate::finish) enum Named<'a> {
     /// A file system that this node has.
     Made(&'a MadeFileSystem),
-    /// A file system that this node has, under a name that is the same here: a label, or a logical volume's name.
+    /// A file system that this node has, under a name that is the same here: a label, or a logical volume's
+    /// name.
     Kept,
     /// A disk of the golden node that was not cloned.
     Missing,
@@ -28,7 +29,8 @@ pub(in crate::finish) enum Named<'a> {
     Other,
 }
 
-/// Devices that come and go by themselves, or are not disks: their names do not refer to the golden node's disks.
+/// Devices that come and go by themselves, or are not disks: their names do not refer to the golden node's
+/// disks.
 const NOT_DISKS: [&str; 10] = ["cdrom", "cdrw", "dvd", "fd", "loop", "nbd", "ram", "rbd", "sr", "zram"];
 
 impl<'a> Names<'a> {
@@ -52,7 +54,8 @@ impl<'a> Names<'a> {
         self.made.iter().find(|fs| fs.mount_points().any(|at| at == point))
     }
 
-    /// Whether `path` is a whole disk of the golden node that contained one of these file systems: `/dev/sda`.
+    /// Whether `path` is a whole disk of the golden node that contained one of these file systems:
+    /// `/dev/sda`.
     pub(in crate::finish) fn is_golden_disk(&self, path: &str) -> bool {
         self.on_golden_disk(path).is_some()
     }
@@ -138,7 +141,8 @@ impl<'a> Names<'a> {
         self.find(|fs| fs.plan.label.as_deref() == Some(&word))
     }
 
-    /// The path of `fs` that replaces the name `old`: by PARTUUID if `old` was one, or if the contents have no UUID.
+    /// The path of `fs` that replaces the name `old`: by PARTUUID if `old` was one, or if the contents have
+    /// no UUID.
     pub(in crate::finish) fn new_path(&self, old: &str, fs: &MadeFileSystem) -> String {
         if fs.uuid.is_empty() && fs.partuuid.is_empty() {
             return fs.device.display().to_string();
@@ -171,8 +175,8 @@ impl<'a> Names<'a> {
         self.made.iter().filter(is_it)
     }
 
-    /// Whether a partition that was copied byte by byte is of this kind, by blkid's name, and has the UUID, if one is
-    /// given, in any spelling.
+    /// Whether a partition that was copied byte by byte is of this kind, by blkid's name, and has the UUID,
+    /// if one is given, in any spelling.
     pub(in crate::finish) fn has_raw(&self, kind: &str, uuid: Option<&str>) -> bool {
         let digits = |text: &str| -> String {
             text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
@@ -227,8 +231,8 @@ fn device_in_unit(name: &str) -> Option<(&str, String, &str)> {
     Some((before, encoded::device_of_unit(instance)?, behind)).filter(|_| is_of_devices)
 }
 
-/// The disk of a partition's device node, by the naming rules of the kernel and udev: `/dev/sda` for `/dev/sda1`,
-/// `/dev/nvme0n1` for `/dev/nvme0n1p2`, `…/by-id/ata-X` for `…/by-id/ata-X-part1`.
+/// The disk of a partition's device node, by the naming rules of the kernel and udev: `/dev/sda` for
+/// `/dev/sda1`, `/dev/nvme0n1` for `/dev/nvme0n1p2`, `…/by-id/ata-X` for `…/by-id/ata-X-part1`.
 pub(in crate::finish) fn disk_of(partition: &str) -> Option<&str> {
     let stem = partition.trim_end_matches(|c: char| c.is_ascii_digit());
     if stem.len() == partition.len() {
@@ -265,8 +269,8 @@ fn is(name: Option<&str>, value: &str) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(value))
 }
 
-/// Finds `word` in `text`, ignoring case, where it is not part of a longer identifier. The kernel and all tools accept
-/// a UUID in either case.
+/// Finds `word` in `text`, ignoring case, where it is not part of a longer identifier. The kernel and all
+/// tools accept a UUID in either case.
 fn word_at(text: &str, word: &str) -> Option<usize> {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let (bytes, word) = (text.as_bytes(), word.as_bytes());

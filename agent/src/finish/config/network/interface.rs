@@ -1,8 +1,8 @@
 //! Gives the node's card the golden card's name.
 //!
-//! udev names cards by their location, so a configuration for `ens3` brings nothing up on a node whose card would be
-//! `enp0s2`. One file solves this for every configuration system: systemd.link(5) gives the node's card, matched by
-//! its hardware address, the name that the configuration uses.
+//! udev names cards by their location, so a configuration for `ens3` brings nothing up on a node whose card
+//! would be `enp0s2`. One file solves this for every configuration system: systemd.link(5) gives the node's
+//! card, matched by its hardware address, the name that the configuration uses.
 
 use std::fs;
 use std::path::Path;
@@ -19,8 +19,8 @@ const LINK: &str = "etc/systemd/network/50-ka.link";
 /// The programs that read such files.
 const UDEV: [&str; 3] = ["usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd", "usr/bin/udevadm"];
 
-/// Gives the card with the address `mac` the golden card's name in the system below `root`. `reached` is the card
-/// through which the node was reached.
+/// Gives the card with the address `mac` the golden card's name in the system below `root`. `reached` is the
+/// card through which the node was reached.
 pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac, reached: bool) -> Result<(), Cause> {
     if !can_be_given(golden) {
         warning!(

@@ -1,9 +1,9 @@
 //! The node's own addresses in the network configuration.
 //!
-//! The node's address replaces the golden node's static address, in any of the usual configuration systems, and the
-//! hardware address of the node's card replaces the golden card's: a configuration that waits for a card in another
-//! machine brings nothing up. For the same reason the card gets the golden card's name, if the configuration uses it
-//! ([`interface`]). Prefix and gateway stay unless others are given.
+//! The node's address replaces the golden node's static address, in any of the usual configuration systems,
+//! and the hardware address of the node's card replaces the golden card's: a configuration that waits for a
+//! card in another machine brings nothing up. For the same reason the card gets the golden card's name, if
+//! the configuration uses it ([`interface`]). Prefix and gateway stay unless others are given.
 
 mod interface;
 mod pairs;
@@ -96,7 +96,8 @@ const PLACES: [(&str, Format); 12] = [
     ("etc/NetworkManager/system-connections/*", KEYFILE),
     ("etc/netplan/*.yaml", NETPLAN),
     ("etc/netplan/*.yml", NETPLAN),
-    // Where Ubuntu's installer leaves the source from which cloud-init creates netplan's file, once per instance.
+    // Where Ubuntu's installer leaves the source from which cloud-init creates netplan's file, once per
+    // instance.
     ("etc/cloud/cloud.cfg.d/*.cfg", NETPLAN),
     ("etc/sysconfig/network-scripts/ifcfg-*", IFCFG),
     ("etc/sysconfig/network/ifcfg-*", IFCFG),

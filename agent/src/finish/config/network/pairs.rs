@@ -1,7 +1,8 @@
 //! Pairs the golden node's cards with this node's.
 //!
-//! A configuration that waits for a card in another machine brings nothing up. One card is known: the node was reached
-//! through it. The others are paired by the operator's choice, by a name that both have, and by driver and slot.
+//! A configuration that waits for a card in another machine brings nothing up. One card is known: the node
+//! was reached through it. The others are paired by the operator's choice, by a name that both have, and by
+//! driver and slot.
 
 use ka::mac::Mac;
 use ka::plan::{GoldenCard, GoldenHost};
@@ -29,8 +30,8 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Pairs the cards. `told` are the operator's pairs, `own` the node's cards by slot, `reached` the card through
-    /// which the node was reached.
+    /// Pairs the cards. `told` are the operator's pairs, `own` the node's cards by slot, `reached` the card
+    /// through which the node was reached.
     pub(super) fn new(
         golden: &GoldenHost,
         told: &[(String, Mac)],
@@ -109,8 +110,8 @@ fn is_the_kernels(interface: &str) -> bool {
     interface.strip_prefix("eth").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A unique address of this node in place of a chosen one: the same whenever the node is cloned, with the bits of a
-/// locally administered unicast address.
+/// A unique address of this node in place of a chosen one: the same whenever the node is cloned, with the
+/// bits of a locally administered unicast address.
 fn derived(golden: Mac, own: Mac) -> Mac {
     let digest = Sha256::digest([golden.0, own.0].concat());
     let mut bytes = [0; 6];

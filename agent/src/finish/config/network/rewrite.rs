@@ -1,4 +1,5 @@
-//! Rewrites one network configuration file line by line, in any syntax: `key value`, `key=value`, `key: value`.
+//! Rewrites one network configuration file line by line, in any syntax: `key value`, `key=value`, `key:
+//! value`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -41,7 +42,8 @@ impl Format {
             own.prefix.is_none_or(|new| new == prefix)
                 && network(golden, prefix) == network(own.address, prefix)
         });
-        // Other cards, and routes through other machines, have gateways too. A network of one address has no gateway.
+        // Other cards, and routes through other machines, have gateways too. A network of one address has no
+        // gateway.
         let alone = if golden.is_ipv4() { 32 } else { 128 };
         let is_near = |gateway: IpAddr| {
             prefix.is_none_or(|prefix| prefix >= alone || network(golden, prefix) == network(gateway, prefix))
@@ -138,8 +140,8 @@ fn split_at(text: &str, mut begins: impl FnMut(&str) -> bool) -> Vec<&str> {
     found
 }
 
-/// The items of YAML lists, each from its dash to the end of the indented lines that follow, and the text between
-/// them.
+/// The items of YAML lists, each from its dash to the end of the indented lines that follow, and the text
+/// between them.
 fn items(text: &str) -> Vec<&str> {
     let mut dash = None;
     split_at(text, |line| {
@@ -218,8 +220,8 @@ fn addresses(line: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
     found.into_iter()
 }
 
-/// Replaces the golden address and its prefix. Also replaces the gateway if the line has its key, or if it follows the
-/// address and a comma and is on the same network.
+/// Replaces the golden address and its prefix. Also replaces the gateway if the line has its key, or if it
+/// follows the address and a comma and is on the same network.
 fn with_address(
     line: &str,
     golden: IpAddr,
@@ -281,8 +283,8 @@ fn network(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// `text` with the first hardware address of each of the `pairs` replaced by the second, with colons or dashes, in
-/// either case. All are replaced at once, because a node's card may be another's golden one.
+/// `text` with the first hardware address of each of the `pairs` replaced by the second, with colons or
+/// dashes, in either case. All are replaced at once, because a node's card may be another's golden one.
 pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
     const LENGTH: usize = 17;
     let mut new = String::with_capacity(text.len());
@@ -416,7 +418,8 @@ mod tests {
                 "      addresses: [10.0.0.1/24]\n      routes:\n      - {to: default, via: 10.0.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
                 "      addresses: [10.1.0.7/16]\n      routes:\n      - {to: default, via: 10.1.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
             ),
-            // A single host with prefix 32, as some providers have it: the second address can only be its gateway.
+            // A single host with prefix 32, as some providers have it: the second address can only be its
+            // gateway.
             (KEYFILE, "address1=10.0.0.1/32,10.9.9.9\n", "address1=10.1.0.7/16,10.1.0.254\n"),
         ] {
             assert_eq!(format.rewrite(old, GOLDEN.parse().unwrap(), &own), new);

@@ -1,5 +1,5 @@
-//! Complete files as installers and tools write them, with three cards: the one through which the node was reached,
-//! one with a counterpart on the node, and one without.
+//! Complete files as installers and tools write them, with three cards: the one through which the node was
+//! reached, one with a counterpart on the node, and one without.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! Configuration that matches a card's hardware address, when this node has no such card.
 //!
-//! It would apply to nothing or, with the address simply removed, to everything. So it matches the golden interface's
-//! name instead, which may or may not exist on the node.
+//! It would apply to nothing or, with the address simply removed, to everything. So it matches the golden
+//! interface's name instead, which may or may not exist on the node.
 
 use ka::mac::Mac;
 
@@ -132,7 +132,8 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
         if let Some(slot) = new.get_mut(at) {
             *slot = with_name(line, interface);
         }
-        // The configuration would assign a name that the card already has, and the address no longer identifies it.
+        // The configuration would assign a name that the card already has, and the address no longer
+        // identifies it.
         let level = lines.get(matching).map_or(0, |line| indent(line));
         let of_device = |other: &&(usize, &&str)| other.1.trim().is_empty() || indent(other.1) >= level;
         let behind: Vec<_> = lines.iter().enumerate().skip(matching).collect();

@@ -1,5 +1,5 @@
-//! Boot Loader Specification entries (type 1), which systemd-boot reads, and GRUB on Fedora and its relatives; and the
-//! node's own command line, which they contain.
+//! Boot Loader Specification entries (type 1), which systemd-boot reads, and GRUB on Fedora and its
+//! relatives; and the node's own command line, which they contain.
 //!
 //! See <https://uapi-group.org/specifications/specs/boot_loader_specification/>.
 
@@ -21,8 +21,9 @@ pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
     words::rewrite(&rest, names)
 }
 
-/// The command line with which this node starts its kernel, from the current entries below `root`: that of the default
-/// entry among those that start this node, or of the newest. Without entries, the minimum that every kernel needs.
+/// The command line with which this node starts its kernel, from the current entries below `root`: that of
+/// the default entry among those that start this node, or of the newest. Without entries, the minimum that
+/// every kernel needs.
 pub(in crate::finish) fn command_line(root: &Path, names: &Names<'_>) -> Result<String, Cause> {
     let (mut naming, mut silent) = (Vec::new(), Vec::new());
     for path in of_loaders(root, "entries/*.conf")? {

@@ -1,8 +1,8 @@
 //! The other files that name file systems: kernel command lines, resume devices, and tables other than fstab.
 //!
-//! fstab is not the only such file. An initrd that looks for the golden node's swap space waits for it at every boot,
-//! and a `root=` in the boot loader's defaults would send the clone to a disk that it does not have. The places are a
-//! list, so that another distribution's file takes one more line.
+//! fstab is not the only such file. An initrd that looks for the golden node's swap space waits for it at
+//! every boot, and a `root=` in the boot loader's defaults would send the clone to a disk that it does not
+//! have. The places are a list, so that another distribution's file takes one more line.
 
 mod entries;
 mod roots;
@@ -68,8 +68,8 @@ const PLACES: &[(&str, Rewrite)] = &[
     ("usr/lib/kernel/cmdline", words::rewrite),
 ];
 
-/// Rewrites names of golden file systems in all existing [`PLACES`] below `root`. Also removes the golden node's ID
-/// from the same places: on a command line it would become every clone's.
+/// Rewrites names of golden file systems in all existing [`PLACES`] below `root`. Also removes the golden
+/// node's ID from the same places: on a command line it would become every clone's.
 pub(in crate::finish) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
     for (pattern, rewrite) in PLACES {
         for path in glob::files(root, pattern)? {

@@ -20,8 +20,8 @@ pub(in crate::finish) fn roots(text: &str) -> impl Iterator<Item = &str> {
     values.filter(|value| !value.is_empty())
 }
 
-/// Whether `root`, the value of a `root=`, refers to `fs` by a name that is independent of the order in which the
-/// kernel finds the disks: UUID, PARTUUID or label.
+/// Whether `root`, the value of a `root=`, refers to `fs` by a name that is independent of the order in which
+/// the kernel finds the disks: UUID, PARTUUID or label.
 pub(in crate::finish) fn is_named(root: &str, fs: &MadeFileSystem) -> bool {
     let value = |tag: &str, links: &str| root.strip_prefix(tag).or_else(|| root.strip_prefix(links));
     let uuid = value("UUID=", "/dev/disk/by-uuid/");
@@ -41,8 +41,8 @@ pub(in crate::finish) fn is_here(root: &str, fs: &MadeFileSystem) -> bool {
     is_named(root, fs) || Path::new(root) == fs.device
 }
 
-/// Whether `root`, the value of a `root=`, is this system's. If that was copied byte by byte, it is unknown which file
-/// system it is, and all of this node's count.
+/// Whether `root`, the value of a `root=`, is this system's. If that was copied byte by byte, it is unknown
+/// which file system it is, and all of this node's count.
 pub(in crate::finish) fn is_systems(root: &str, names: &Names<'_>) -> bool {
     match names.at("/") {
         Some(fs) => is_here(root, fs),

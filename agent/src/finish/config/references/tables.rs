@@ -5,8 +5,8 @@ use crate::finish::config::names::{Named, Names};
 /// Options with which the system boots without the device.
 const SPARED: [&str; 3] = ["noauto", "nofail", "_netdev"];
 
-/// `NAME DEVICE KEY OPTIONS`. A device encrypted with a new key at each boot has no permanent UUID, so a partition is
-/// named by PARTUUID. The boot would wait for an entry of a disk that was not cloned.
+/// `NAME DEVICE KEY OPTIONS`. A device encrypted with a new key at each boot has no permanent UUID, so a
+/// partition is named by PARTUUID. The boot would wait for an entry of a disk that was not cloned.
 pub(super) fn rewrite_crypttab(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| {
         let mut words = line.split_whitespace();
@@ -33,8 +33,8 @@ pub(in crate::finish) fn mappings(crypttab: &str, names: &Names<'_>) -> Vec<Stri
     lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// Arrays are not cloned, so this node has none of the golden node's, and an initrd that lists them would wait for
-/// them. A line that starts with a blank continues the previous one.
+/// Arrays are not cloned, so this node has none of the golden node's, and an initrd that lists them would
+/// wait for them. A line that starts with a blank continues the previous one.
 pub(super) fn rewrite_mdadm(text: &str, _: &Names<'_>) -> String {
     let mut in_array = false;
     each_line(text, |line| {

@@ -1,8 +1,8 @@
 //! systemd units written by a site: for mounts, for swap, and those that wait for a device.
 //!
-//! A swap unit is named after its device, and systemd ignores one whose name and `What=` differ. So a unit file is
-//! renamed together with the device in it, and so are the links that enable it, its drop-ins, and references in other
-//! units.
+//! A swap unit is named after its device, and systemd ignores one whose name and `What=` differ. So a unit
+//! file is renamed together with the device in it, and so are the links that enable it, its drop-ins, and
+//! references in other units.
 
 use std::fs;
 use std::path::{Path, PathBuf};

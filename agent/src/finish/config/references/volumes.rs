@@ -1,7 +1,7 @@
 //! Words on kernel command lines that make the initrd wait for volumes: LVM, arrays, LUKS.
 //!
-//! Volumes are not cloned, except those on a partition that is copied byte by byte. An initrd that is given any other
-//! waits for it, and ends in its emergency shell.
+//! Volumes are not cloned, except those on a partition that is copied byte by byte. An initrd that is given
+//! any other waits for it, and ends in its emergency shell.
 
 use crate::finish::config::names::{Named, Names};
 

@@ -12,15 +12,16 @@ pub(super) const OUTER: [&str; 3] = ["kopt=", "defoptions=", "kernelopts="];
 /// The parameter that sets a machine's ID, whatever is in `/etc/machine-id` (kernel-command-line(7)).
 const MACHINE_ID: &str = "systemd.machine_id";
 
-/// `text` with `root=`, `resume=` and `RESUME=` and all UUIDs for this node. Resuming from a disk that was not cloned
-/// is turned off, since the system would wait for that disk at each boot.
+/// `text` with `root=`, `resume=` and `RESUME=` and all UUIDs for this node. Resuming from a disk that was
+/// not cloned is turned off, since the system would wait for that disk at each boot.
 pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| {
         if line.trim_start().starts_with('#') { None } else { Some(on_command_line(line, names)) }
     })
 }
 
-/// Like [`rewrite`], including comments: in GRUB legacy's menu they contain Debian's options (`# kopt=root=…`).
+/// Like [`rewrite`], including comments: in GRUB legacy's menu they contain Debian's options (`#
+/// kopt=root=…`).
 pub(super) fn rewrite_all(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| Some(on_command_line(line, names)))
 }
@@ -139,8 +140,8 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
         // A swap file is elsewhere on the clone's disk, so resuming from the old position is impossible.
         ("RESUME", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => with("none"),
         ("resume", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => "noresume".to_owned(),
-        // A UUID is replaced together with all others, and a PARTUUID stays one: a kernel without initrd knows no
-        // other name.
+        // A UUID is replaced together with all others, and a PARTUUID stays one: a kernel without initrd
+        // knows no other name.
         ("root" | "real_root" | "resume" | "RESUME", Named::Made(fs)) if value.starts_with(['/', 'I']) => {
             with(&format!("UUID={}", fs.uuid))
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::search::{Hit, Place};
+use super::search::{Hit, Location};
 use super::terms::{Kind, Term};
 use crate::finish::config::fstab;
 use crate::finish::config::names::{Named, Names};
@@ -38,8 +38,8 @@ const LOADERS: [&str; 8] =
 
 /// Judges one hit.
 pub(super) fn verdict(hit: &Hit<'_>, term: &Term, names: &Names<'_>) -> Verdict {
-    let in_text = matches!(hit.place, Place::Line(_));
-    let binary = matches!(hit.place, Place::Byte(_));
+    let in_text = matches!(hit.location, Location::Line(_));
+    let binary = matches!(hit.location, Location::Byte(_));
     if binary && !term.kind.is_telling() {
         return Verdict::Harmless;
     }

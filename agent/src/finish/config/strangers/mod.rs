@@ -1,8 +1,8 @@
 //! Finds what still names the golden machine in the finished tree.
 //!
-//! Known places are rewritten one by one, but no list of places is complete. So at the end the whole configuration is
-//! searched once for every name of the golden machine that this node does not have. A hit is a warning with file and
-//! line, and a failure if the node would not boot.
+//! Known places are rewritten one by one, but no list of places is complete. So at the end the whole
+//! configuration is searched once for every name of the golden machine that this node does not have. A hit is
+//! a warning with file and line, and a failure if the node would not boot.
 
 mod judge;
 mod search;
@@ -18,7 +18,7 @@ use crate::finish::config::names::Names;
 use crate::finish::error::Cause;
 use crate::notes;
 use judge::Verdict;
-use search::{Place, Search};
+use search::{Location, Search};
 use terms::Terms;
 
 /// Where a system's configuration and boot files are.
@@ -42,7 +42,7 @@ pub(in crate::finish) fn report(
     if terms.is_empty() {
         return Ok(());
     }
-    let mut found: BTreeMap<(PathBuf, usize), Vec<Place>> = BTreeMap::new();
+    let mut found: BTreeMap<(PathBuf, usize), Vec<Location>> = BTreeMap::new();
     let mut search = Search::new(&terms)?;
     for place in PLACES {
         search.tree(
@@ -55,8 +55,8 @@ pub(in crate::finish) fn report(
                 }
                 Verdict::Warn => {
                     let places = found.entry((hit.path.to_owned(), hit.term)).or_default();
-                    if places.len() <= MAX_LINES && places.last() != Some(&hit.place) {
-                        places.push(hit.place);
+                    if places.len() <= MAX_LINES && places.last() != Some(&hit.location) {
+                        places.push(hit.location);
                     }
                     Ok(())
                 }
@@ -70,7 +70,7 @@ pub(in crate::finish) fn report(
     Ok(())
 }
 
-fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Place>>, terms: &Terms) {
+fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Location>>, terms: &Terms) {
     for (number, ((path, term), places)) in found.iter().enumerate() {
         let term = terms.get(*term);
         let text = format!(
@@ -92,11 +92,11 @@ fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Place>>, terms: &Terms) {
 }
 
 /// `:3,7,12`, or a description of the place in a file without lines.
-fn told(places: &[Place]) -> String {
-    let lines: Vec<String> = places.iter().take(MAX_LINES).filter_map(Place::line).collect();
+fn told(places: &[Location]) -> String {
+    let lines: Vec<String> = places.iter().take(MAX_LINES).filter_map(Location::line).collect();
     let more = if places.len() > MAX_LINES { ",…" } else { "" };
     if lines.is_empty() {
-        return places.first().map_or_else(String::new, |place| format!(" {place}"));
+        return places.first().map_or_else(String::new, |location| format!(" {location}"));
     }
     format!(":{}{more}", lines.join(","))
 }

@@ -1,7 +1,7 @@
 //! Searches a tree of files for all names in one pass.
 //!
-//! Memory and time are bounded: of a huge file only the beginning is read, and of a huge tree only a part. What was
-//! not searched is reported.
+//! Memory and time are bounded: of a huge file only the beginning is read, and of a huge tree only a part.
+//! What was not searched is reported.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -33,7 +33,7 @@ const ASIDE: [&str; 4] = ["etc/lvm/archive", "etc/lvm/backup", "etc/ka", "etc/al
 
 /// The place of a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// In the file's own name.
     Name,
     /// In a link's target.
@@ -44,13 +44,13 @@ pub(super) enum Place {
     Byte(u64),
 }
 
-impl Place {
+impl Location {
     pub(super) fn line(&self) -> Option<String> {
         if let Self::Line(number) = self { Some(number.to_string()) } else { None }
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Name => f.write_str("(its name)"),
@@ -66,7 +66,7 @@ impl std::fmt::Display for Place {
 pub(super) struct Hit<'a> {
     /// The file, relative to the root.
     pub(super) path: &'a Path,
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) term: usize,
     /// The line, or the surrounding bytes.
     pub(super) line: &'a [u8],
@@ -108,11 +108,11 @@ impl<'a> Search<'a> {
             let full = root.join(&path);
             let Ok(metadata) = fs::symlink_metadata(&full) else { continue };
             if path != place {
-                self.text(path.to_string_lossy().as_bytes(), &path, Place::Name, on_hit)?;
+                self.text(path.to_string_lossy().as_bytes(), &path, Location::Name, on_hit)?;
             }
             if metadata.is_symlink() {
                 let target = fs::read_link(&full).map_err(|e| Cause::file("follow", &full, e))?;
-                self.text(target.to_string_lossy().as_bytes(), &path, Place::Link, on_hit)?;
+                self.text(target.to_string_lossy().as_bytes(), &path, Location::Link, on_hit)?;
             } else if metadata.is_dir() && !is_aside(&path) {
                 let entries = fs::read_dir(&full).and_then(Iterator::collect::<Result<Vec<_>, _>>);
                 let entries = entries.map_err(|e| Cause::file("list", &full, e))?;
@@ -137,14 +137,20 @@ impl<'a> Search<'a> {
     }
 
     /// Searches a short text.
-    fn text(&self, text: &[u8], path: &Path, place: Place, on_hit: &mut OnHit<'_>) -> Result<(), Cause> {
+    fn text(
+        &self,
+        text: &[u8],
+        path: &Path,
+        location: Location,
+        on_hit: &mut OnHit<'_>,
+    ) -> Result<(), Cause> {
         for found in self.automaton.find_overlapping_iter(text) {
             let (start, end) = (found.start(), found.end());
             // Searches a path's last component only, or each file in a directory would be reported.
             let last = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-            if is_word(text, start, end) && (place != Place::Name || end > last) {
+            if is_word(text, start, end) && (location != Location::Name || end > last) {
                 let term = self.term(found.pattern().as_usize());
-                on_hit(Hit { path, place, term, line: text, at: start, length: end - start })?;
+                on_hit(Hit { path, location, term, line: text, at: start, length: end - start })?;
             }
         }
         Ok(())
@@ -199,11 +205,12 @@ impl<'a> Search<'a> {
                     lines += newlines(buffer.get(counted..start).unwrap_or_default());
                     counted = start;
                 }
-                let place = if is_text { Place::Line(lines + 1) } else { Place::Byte(offset + start as u64) };
+                let location =
+                    if is_text { Location::Line(lines + 1) } else { Location::Byte(offset + start as u64) };
                 let (from, to) = line_around(&buffer, start, stop);
                 let line = buffer.get(from..to).unwrap_or_default();
                 let term = self.term(found.pattern().as_usize());
-                let hit = Hit { path, place, term, line, at: start - from, length: stop - start };
+                let hit = Hit { path, location, term, line, at: start - from, length: stop - start };
                 on_hit(hit).map_err(Stop::Hit)?;
             }
             lines += newlines(buffer.get(counted..end).unwrap_or_default());

@@ -65,8 +65,8 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// The golden machine's names according to `plan` and `names`, without those that this node has: `here` decides
-    /// for a path in `/dev`.
+    /// The golden machine's names according to `plan` and `names`, without those that this node has: `here`
+    /// decides for a path in `/dev`.
     pub(super) fn new(
         plan: &FinishPlan,
         names: &Names<'_>,

@@ -70,7 +70,7 @@ fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
                     Verdict::Warn => told.push(format!(
                         "{}{} {}",
                         hit.path.display(),
-                        super::told(&[hit.place]),
+                        super::told(&[hit.location]),
                         terms.get(hit.term).text
                     )),
                     Verdict::Fatal(wrong) => {

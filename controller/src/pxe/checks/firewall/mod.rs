@@ -1,7 +1,8 @@
 //! Whether this machine's firewall accepts what booting machines send.
 //!
-//! The rules are evaluated as the kernel would for the first packet of each kind. A condition that cannot be judged
-//! here, such as a packet mark, counts as unknown: only packets that are certainly dropped are reported.
+//! The rules are evaluated as the kernel would for the first packet of each kind. A condition that cannot be
+//! judged here, such as a packet mark, counts as unknown: only packets that are certainly dropped are
+//! reported.
 
 mod iptables;
 mod nft;

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use ka::plan::After;
+use ka::plan::FinalAction;
 
 /// What should happen to the machine. Every other exit of the worker is a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ExitAction {
     /// Reboot.
     Reboot,
     /// Boot the loaded kernel (kexec).
@@ -17,7 +17,7 @@ pub enum Outcome {
     Shell,
 }
 
-impl Outcome {
+impl ExitAction {
     const ALL: [Self; 4] = [Self::Reboot, Self::PowerOff, Self::Shell, Self::Kexec];
 
     /// Its exit code.
@@ -36,19 +36,19 @@ impl Outcome {
     }
 }
 
-impl From<After> for Outcome {
-    fn from(after: After) -> Self {
+impl From<FinalAction> for ExitAction {
+    fn from(after: FinalAction) -> Self {
         match after {
-            After::Reboot => Self::Reboot,
-            After::Poweroff => Self::PowerOff,
-            After::Shell => Self::Shell,
-            After::Kexec => Self::Kexec,
+            FinalAction::Reboot => Self::Reboot,
+            FinalAction::Poweroff => Self::PowerOff,
+            FinalAction::Shell => Self::Shell,
+            FinalAction::Kexec => Self::Kexec,
         }
     }
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
+impl From<ExitAction> for ExitCode {
+    fn from(outcome: ExitAction) -> Self {
         outcome.code().into()
     }
 }

@@ -1,9 +1,9 @@
 //! The short form of a description, from the original KA method.
 //!
-//! One partition per line, `[logical] TYPE SIZE`; `#` starts a comment. TYPE is `linux` (`type83`), `swap` (`type82`),
-//! `extended` or `type<hex>`. SIZE is a number of MB (2^20 bytes), or `fill`, which takes the remaining space. Several
-//! `fill` share it equally, and `fill*2` counts twice. Primary partitions are numbered from 1 in line order, including
-//! the extended one; logical ones from 5. The table is an MBR.
+//! One partition per line, `[logical] TYPE SIZE`; `#` starts a comment. TYPE is `linux` (`type83`), `swap`
+//! (`type82`), `extended` or `type<hex>`. SIZE is a number of MB (2^20 bytes), or `fill`, which takes the
+//! remaining space. Several `fill` share it equally, and `fill*2` counts twice. Primary partitions are
+//! numbered from 1 in line order, including the extended one; logical ones from 5. The table is an MBR.
 //!
 //! ```text
 //! linux 512      # /boot
@@ -149,8 +149,8 @@ pub(super) fn render_fill(weight: u32) -> String {
     if weight == 1 { "fill".to_owned() } else { format!("fill*{weight}") }
 }
 
-/// The short form, and what it cannot express: of a GPT, only partitions of Linux, swap and some other types; no
-/// starts, no active flag, whole MB only.
+/// The short form, and what it cannot express: of a GPT, only partitions of Linux, swap and some other types;
+/// no starts, no active flag, whole MB only.
 pub(super) fn render(description: &Description) -> Rendered {
     let mut rendered = Rendered { text: String::new(), missing: Vec::new() };
     let mut say = |text: String| rendered.missing.push(text);

@@ -29,12 +29,12 @@ const LOG: &str = "/ka/run/hooks";
 
 #[test]
 fn a_run_from_the_sites_first_command_to_the_first_boot() {
-    on_a_golden_machine("story_on_this_machine");
+    on_a_golden_machine("clone_on_this_machine");
 }
 
 #[test]
 #[ignore = "run by a_run_from_the_sites_first_command_to_the_first_boot"]
-fn story_on_this_machine() {
+fn clone_on_this_machine() {
     let key = set_up();
     fs::create_dir_all("/ka/run").unwrap();
     if !ka_host::system::runs_units(Path::new("/")) {
@@ -49,7 +49,7 @@ fn story_on_this_machine() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    check_story(&key);
+    check_run(&key);
     check_refused(&key);
     check_killed(&key);
 }
@@ -68,7 +68,7 @@ fn node(key: &JoinKey, number: u8) -> JoinHandle<Result<Cloned, String>> {
         session.tell(ToController::Ready);
         let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
         // Not on the golden disk, of which it would become a part.
-        let tree = PathBuf::from(format!("/dev/shm/ka-story-{}-{number}", std::process::id()));
+        let tree = PathBuf::from(format!("/dev/shm/ka-run-{}-{number}", std::process::id()));
         fs::create_dir_all(&tree).unwrap();
         unpack_into(&mut reader, &tree, &Options::default()).map_err(|e| e.to_string())?;
         session.complete(stream, reader.finish().map_err(|e| e.to_string())?);
@@ -95,7 +95,7 @@ const BEFORE: &str = "echo before $KA_RUN >> /ka/run/hooks; echo /snapshot";
 const AFTER: &str = "echo after $KA_TREE >> /ka/run/hooks";
 
 /// Two nodes are cloned from the snapshot, named, and released one after the other; one of them boots.
-fn check_story(key: &JoinKey) {
+fn check_run(key: &JoinKey) {
     fs::write("/ka/hosts", "525400000002 head\n").unwrap();
     let kactl = start_run(&[
         "--yes",

@@ -1,7 +1,7 @@
 //! Where a disk is attached, described so that it stays the same across boots.
 //!
-//! The kernel's own device path contains numbers that it assigned in discovery order. They are removed. What the
-//! hardware itself determines (PCI addresses, ports, targets, units) stays.
+//! The kernel's own device path contains numbers that it assigned in discovery order. They are removed. What
+//! the hardware itself determines (PCI addresses, ports, targets, units) stays.
 
 use std::fs;
 use std::path::Path;

@@ -8,7 +8,7 @@ use super::Limits;
 
 /// All connections to a console.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct Slots {
     limits: Limits,
     held: Arc<Mutex<Held>>,
 }
@@ -24,21 +24,21 @@ struct Connection {
     proven: bool,
 }
 
-/// A connection's place, until this is dropped.
-pub(super) struct Place {
+/// A connection's slot, until this is dropped.
+pub(super) struct Slot {
     number: u64,
     limits: Limits,
     held: Arc<Mutex<Held>>,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, held: Arc::default() }
     }
 
-    /// Gives a new connection a place. The controller authenticates at once, so the oldest unauthenticated connection
-    /// makes room.
-    pub(super) fn take(&self, stream: &TcpStream) -> std::io::Result<Place> {
+    /// Gives a new connection a slot. The controller authenticates at once, so the oldest unauthenticated
+    /// connection makes room.
+    pub(super) fn take(&self, stream: &TcpStream) -> std::io::Result<Slot> {
         let stream = stream.try_clone()?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unproven = held.connections.iter().filter(|(_, connection)| !connection.proven);
@@ -53,11 +53,11 @@ impl Places {
         held.next += 1;
         held.connections.insert(number, Connection { stream, proven: false });
         drop(held);
-        Ok(Place { number, limits: self.limits, held: Arc::clone(&self.held) })
+        Ok(Slot { number, limits: self.limits, held: Arc::clone(&self.held) })
     }
 }
 
-impl Place {
+impl Slot {
     /// Records that the connection is authenticated as the controller's.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).connections.remove(&self.number);
     }
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn the_oldest_that_proves_nothing_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let places = Places::new(Limits { proven: 1, unproven: 2, ..Limits::default() });
+        let slots = Slots::new(Limits { proven: 1, unproven: 2, ..Limits::default() });
         let connect = || {
             let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            (places.take(&listener.accept().unwrap().0).unwrap(), far)
+            (slots.take(&listener.accept().unwrap().0).unwrap(), far)
         };
         let (proven, mut far) = connect();
         assert_eq!(proven.prove(), Ok(()));

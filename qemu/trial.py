@@ -1,4 +1,4 @@
-"""The story of a run, the same for every scenario: golden machine, nodes, cloning, and then the questions."""
+"""The trial of a run, the same for every scenario: golden machine, nodes, cloning, and then the questions."""
 
 import contextlib
 import shutil
@@ -35,7 +35,7 @@ class Before:
     marks: clone.Marks
 
 
-class Story:
+class Trial:
     """One run of one scenario."""
 
     def __init__(self, scenario, report):
@@ -49,7 +49,7 @@ class Story:
         self.wire = self.server = self.outcome = None
         self.vms = {}  # the running machines of the nodes, while the run goes on
 
-    def tell(self, count):
+    def carry_out(self, count):
         with self.report.step("Is everything there"):
             look_for_tools()
         self.before = self.make_golden()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The maximum number of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     /// In total.
     pub(super) total: usize,
     /// From one address: behind a NAT router, many machines share one.
@@ -25,13 +25,13 @@ pub(super) enum Verdict<K> {
     Take,
     /// This one makes room.
     InPlaceOf(K),
-    /// All places are in active use: it waits until one is free.
+    /// All slots are in active use: it waits until one is free.
     Wait,
     /// Its address already has its share, in active use.
     Refuse,
 }
 
-/// A connection as seen by the choice of places.
+/// A connection as seen by the choice of slots.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holder<K> {
     pub(super) key: K,
@@ -49,9 +49,9 @@ impl<K> Holder<K> {
     }
 }
 
-impl Places {
-    /// Whether there is room for one more connection from `newcomer`. The address with the most connections loses one
-    /// first, so that one address cannot take the others' places by opening more.
+impl Slots {
+    /// Whether there is room for one more connection from `newcomer`. The address with the most connections
+    /// loses one first, so that one address cannot take the others' slots by opening more.
     pub(super) fn judge<K: Copy>(self, newcomer: IpAddr, holders: &[Holder<K>]) -> Verdict<K> {
         let mut held = BTreeMap::<IpAddr, usize>::new();
         for holder in holders {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn who_makes_room() {
-        let places = Places { total: 4, per_address: 3, still_per_address: 3 };
+        let slots = Slots { total: 4, per_address: 3, still_per_address: 3 };
         for (newcomer, held, verdict) in [
             (1, &[][..], Verdict::Take),
             (1, &[(1, 9), (1, 9)][..], Verdict::Take),
@@ -104,25 +104,25 @@ mod tests {
             (1, &[(1, 0), (1, 0), (1, 0)], Verdict::Refuse),
             // Full: the address with the most connections loses the one that has been idle longest.
             (9, &[(1, 60), (2, 4), (2, 5), (3, 0)], Verdict::InPlaceOf(2)),
-            // Connections that make progress keep their places, however many arrive.
+            // Connections that make progress keep their slots, however many arrive.
             (9, &[(1, 0), (2, 1), (3, 2), (4, 0)], Verdict::Wait),
             (9, &[(1, 0), (2, 1), (3, 3), (4, 0)], Verdict::InPlaceOf(2)),
         ] {
-            assert_eq!(places.judge(address(newcomer), &holders(held)), verdict, "{newcomer}: {held:?}");
+            assert_eq!(slots.judge(address(newcomer), &holders(held)), verdict, "{newcomer}: {held:?}");
         }
     }
 
-    /// 200 machines behind one router load at the same time, and each is served; the same address can hold only few
-    /// connections that do nothing.
+    /// 200 machines behind one router load at the same time, and each is served; the same address can hold
+    /// only few connections that do nothing.
     #[test]
     fn an_address_may_have_more_that_load_than_that_wait() {
-        let places = Places { total: 400, per_address: 300, still_per_address: 2 };
+        let slots = Slots { total: 400, per_address: 300, still_per_address: 2 };
         let mut held = vec![(1, 0); 200];
-        assert_eq!(places.judge(address(1), &holders(&held)), Verdict::Take);
+        assert_eq!(slots.judge(address(1), &holders(&held)), Verdict::Take);
         held.extend([(1, 9), (1, 8)]);
-        assert_eq!(places.judge(address(1), &holders(&held)), Verdict::InPlaceOf(200));
-        assert_eq!(places.judge(address(2), &holders(&held)), Verdict::Take);
-        assert_eq!(places.judge(address(1), &holders(&vec![(1, 0); 300])), Verdict::Refuse);
+        assert_eq!(slots.judge(address(1), &holders(&held)), Verdict::InPlaceOf(200));
+        assert_eq!(slots.judge(address(2), &holders(&held)), Verdict::Take);
+        assert_eq!(slots.judge(address(1), &holders(&vec![(1, 0); 300])), Verdict::Refuse);
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let mut held = holders(&[(1, 0), (2, 0)]);
         held[1].idle = true;
         assert_eq!(
-            Places { total: 2, per_address: 2, still_per_address: 2 }.judge(address(9), &held),
+            Slots { total: 2, per_address: 2, still_per_address: 2 }.judge(address(9), &held),
             Verdict::InPlaceOf(1)
         );
     }
