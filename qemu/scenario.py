@@ -1,6 +1,6 @@
 """What a scenario is: the golden machine, the machines that it is cloned onto, and what is asked of ka.
 
-A scenario is data. The trial of a run (cluster.py) is one for all of them; what a scenario adds to it is
+A scenario is data. The trial (trial.py) is the same for all; what a scenario adds to it is
 a function of its own module in scenarios/.
 """
 

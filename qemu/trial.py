@@ -1,4 +1,4 @@
-"""The trial of a run, the same for every scenario: golden machine, nodes, cloning, and then the questions."""
+"""One run of one scenario, the same for all: golden machine, nodes, cloning, and then the questions."""
 
 import contextlib
 import shutil

@@ -6,56 +6,21 @@ mod site;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
 
 use kactl::rendezvous::lease::{Allowed, HeldLease};
-use site::{Site, done, end, lease, wait_until};
+use site::machine::{Machine, site_for_a_machine};
+use site::{Site, done, lease, wait_until};
 
-/// A machine on the client's side of the wire that boots from the network first.
-struct Machine(Child);
-
-impl Machine {
-    /// It has no disk.
-    fn start(site: &Site) -> Self {
-        Self::with(site, "52:54:00:77:00:01", &["-boot", "n"])
-    }
-
-    /// It has a disk, which is the next boot device.
-    fn with_disk(site: &Site, mac: &str, disk: &Path, serial: &Path) -> Self {
-        let disk = format!("file={},format=raw,if=virtio", disk.display());
-        let serial = format!("file:{}", serial.display());
-        Self::with(site, mac, &["-boot", "order=nc", "-drive", &disk, "-serial", &serial])
-    }
-
-    fn with(site: &Site, mac: &str, more: &[&str]) -> Self {
-        let mut qemu = site.in_client(&["qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-nodefaults"]);
-        qemu.args(["-display", "none", "-no-reboot", "-device"]);
-        qemu.arg(format!("virtio-net-pci,netdev=n,mac={mac}"));
-        qemu.args(["-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no"]).args(more);
-        let log = fs::File::create(site.directory.path().join("qemu")).unwrap();
-        Self(qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("QEMU is needed"))
-    }
+/// Starts a machine that boots from the network first, and then from its disk.
+fn with_disk(site: &Site, mac: &str, disk: &Path, serial: &Path) -> Machine {
+    let disk = format!("file={},format=raw,if=virtio", disk.display());
+    let serial = format!("file:{}", serial.display());
+    Machine::start(site, mac, &["-boot", "order=nc", "-drive", &disk, "-serial", &serial])
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        end(&mut self.0);
-    }
-}
-
-/// A wire with a virtual machine as the client.
-fn site_for_a_machine(name: &str) -> Site {
-    let site = Site::new(name);
-    for line in [
-        "ip link add br0 type bridge",
-        "ip link set cli master br0",
-        "ip link set br0 up",
-        "ip tuntap add tap0 mode tap",
-        "ip link set tap0 master br0 up",
-    ] {
-        done(&mut site.in_client(&line.split(' ').collect::<Vec<_>>()));
-    }
-    site
+/// Starts a machine without a disk.
+fn without_disk(site: &Site) -> Machine {
+    Machine::start(site, "52:54:00:77:00:01", &["-boot", "n"])
 }
 
 /// The text that the disk's boot code writes to the serial port.
@@ -116,7 +81,7 @@ fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
         image.resize(1 << 20, 0);
         fs::write(&disk, image).unwrap();
         fs::write(&serial, "").unwrap();
-        let _machine = Machine::with_disk(&site, mac, &disk, &serial);
+        let _machine = with_disk(&site, mac, &disk, &serial);
         wait_until(&format!("the disk of {mac}, with {settings}"), || {
             fs::read(&serial).is_ok_and(|said| String::from_utf8_lossy(&said).contains(BOOTED))
         });
@@ -137,7 +102,7 @@ fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
     let pxe = site.start_pxe(&["--interface", "srv"]);
     pxe.wait_for_line("boots kamethod");
     {
-        let _machine = Machine::start(&site);
+        let _machine = without_disk(&site);
         pxe.wait_for_line("HTTP 200 OK /all.rdz to 10.77.0.");
         let log = pxe.log();
         assert!(
@@ -149,7 +114,7 @@ fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
     let rules =
         "table inet wall { chain in { type filter hook input priority 0; tcp dport 30766 reject; }; }";
     done(&mut site.in_server(&["nft", rules]));
-    let _machine = Machine::start(&site);
+    let _machine = without_disk(&site);
     wait_until("kernel and initrd over TFTP", || {
         let log = pxe.log();
         log.contains("boot/vmlinuz to 10.77.0.") && log.contains("boot/all.rdz to 10.77.0.")

@@ -1,6 +1,8 @@
 //! Namespaces with a wire between them, `kactl pxe` at one end of it, and clients at the other.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each file of tests uses a part of it")]
 
+pub mod machine;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use serde_json::Value;
 
 pub const SERVER: &str = "10.77.0.1";
 /// Longer than any test takes unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 pub fn lease(allowed: Allowed) -> Lease {
     Lease::new("kainstall", allowed)
