@@ -21,7 +21,7 @@ use ka::wire::control::{Hello, Progress, ToAgent, ToController};
 use ka_net::listen::Side;
 use kactl::config::keys::Keys;
 use kactl::hub::entry::Entry;
-use kactl::hub::{Hub, Place, SessionSetup};
+use kactl::hub::{Hub, HubSetup, SessionSetup};
 use kactl::stream::source::DirectorySource;
 
 const SESSION: &str = "heartbeats";
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let controller = KeyPair::generate()?;
     let join = JoinKey::generate(&controller)?;
     let keys = Keys { controller, join: join.clone(), run: None };
-    let place = Place {
+    let place = HubSetup {
         side: Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None },
         control: 0,
         data: 0,

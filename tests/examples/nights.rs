@@ -14,7 +14,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         match run(&Plan::generate(seed, machines)) {
             Ok(night) => {
                 if night.cloned < night.healthy {
-                    println!("seed {seed}: {night}");
+                    println!("seed {seed}: {night}: {:?}", night.undeserved);
                 }
                 tally += night;
             }

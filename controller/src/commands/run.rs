@@ -1,15 +1,18 @@
 //! `kactl run`: clones this machine onto N nodes.
 
+use std::path::PathBuf;
+
 use anyhow::ensure;
 use ka::mac::Mac;
 
 use super::conclude;
+use super::options::machine_lists;
 use super::options::run::RunArgs;
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
-use crate::journal::Recorded;
-use crate::lists::macs;
+use crate::journal::{Header, Recorded};
+use crate::lists::hosts::Hosts;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
@@ -41,7 +44,7 @@ fn hold(
     notify: &Notify,
     report: &mut String,
 ) -> CommandResult {
-    let request = Request { recorded, ..request(args, config, notify)? };
+    let request = request(args, config, notify, recorded)?;
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
         End::Held { session, undone, missing } => {
@@ -54,9 +57,26 @@ fn hold(
 }
 
 /// The request from the options, with the lists that they name.
-fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> anyhow::Result<Request<'a>> {
+fn request<'a>(
+    args: &'a RunArgs,
+    config: &'a Config,
+    notify: &'a Notify,
+    recorded: Option<Recorded>,
+) -> anyhow::Result<Request<'a>> {
     let wanted = usize::try_from(args.nodes_wanted.get())?;
-    let permission = permission(args, wanted)?;
+    let (permission, names, hosts) = match &recorded {
+        // The lists may have been on standard input, or in files that are gone.
+        Some(recorded) => {
+            let Header { session, .. } = &recorded.header;
+            let listed = session.only.clone().map(Permission::Listed);
+            let names = session.plans.as_ref().map(|plans| plans.names.clone());
+            (listed.unwrap_or_else(|| unlisted(args)), names.unwrap_or_default(), Hosts::default())
+        }
+        None => {
+            let hosts = args.identity.table(config)?;
+            (permission(args, wanted, &hosts, config)?, args.identity.names(hosts.clone()), hosts)
+        }
+    };
     let macs: Vec<Mac> = match &permission {
         Permission::Listed(macs) => macs.iter().copied().collect(),
         Permission::First | Permission::Ask => Vec::new(),
@@ -66,17 +86,17 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> any
         wanted,
         permission,
         confirm_codes: args.confirm_codes,
-        names: args.identity.names()?,
+        names,
         delay: args.identity.delay,
         wait_booted: args.identity.wait_booted,
         hooks: args.hooks.hooks(),
         store_log: args.store_log.clone(),
         store_log_password: args.store_log_password.clone(),
         dry_run: args.dry_run,
-        wake: args.night.wake(&macs, args.identity.hosts.as_ref(), config)?,
+        wake: args.night.wake(&macs, &hosts, config)?,
         at: args.night.at,
         notify,
-        recorded: None,
+        recorded,
         stream: args.stream.streaming(config)?,
     })
 }
@@ -99,19 +119,24 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
     }
 }
 
-fn permission(args: &RunArgs, wanted: usize) -> anyhow::Result<Permission> {
-    Ok(match &args.nodes {
-        Some(file) => {
-            let listed = macs::read(file)?;
-            ensure!(
-                listed.len() >= wanted,
-                "{} lists {} machines, and -n asks for {wanted}",
-                file.display(),
-                listed.len()
-            );
-            Permission::Listed(listed.into_iter().collect())
-        }
-        None if args.yes => Permission::First,
-        None => Permission::Ask,
-    })
+fn permission(args: &RunArgs, wanted: usize, hosts: &Hosts, config: &Config) -> anyhow::Result<Permission> {
+    let Some(argument) = &args.nodes else { return Ok(unlisted(args)) };
+    let is_stdin = |path: Option<&PathBuf>| path.is_some_and(|path| path.as_os_str() == "-");
+    ensure!(
+        !(is_stdin(Some(argument)) && is_stdin(args.identity.hosts.as_ref())),
+        "only one of --nodes and --hosts can be read from standard input"
+    );
+    let listed = machine_lists::nodes(argument, hosts, config)?;
+    ensure!(
+        listed.len() >= wanted,
+        "{} lists {} machines, and -n asks for {wanted}",
+        argument.display(),
+        listed.len()
+    );
+    Ok(Permission::Listed(listed.into_iter().collect()))
+}
+
+/// What allows a machine to be erased if no list does.
+fn unlisted(args: &RunArgs) -> Permission {
+    if args.yes { Permission::First } else { Permission::Ask }
 }

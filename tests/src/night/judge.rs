@@ -47,6 +47,10 @@ pub(super) fn judge(
                     )));
                 }
                 tally.failed += 1;
+                if let Some(failure) = node.failure.as_ref().filter(|_| fault.is_healthy()) {
+                    let how = format!("{} in round {}: {}", failure.step, node.round, failure.kind);
+                    *tally.undeserved.entry(how).or_default() += 1;
+                }
             }
             // The report names it as one that never appeared, or as one that had gone before the run began.
             None => {

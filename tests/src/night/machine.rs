@@ -1,6 +1,7 @@
 //! One machine: what is on its disk, and the agent that runs on it while it has power.
 
 use ka::chain::{NodeId, View};
+use ka::failure::Failure;
 use ka::mac::Mac;
 use ka::seal::StreamId;
 use ka::session::ConnectionId;
@@ -48,6 +49,8 @@ pub(super) struct Life {
     /// All members have the stream.
     pub(super) is_released: bool,
     pub(super) done: bool,
+    /// Its last failure, which it repeats after an outage as it was.
+    pub(super) failure: Option<Failure>,
     /// The controller may repeat what it knows already.
     pub(super) again: bool,
     /// It does nothing any more, and nobody is told.
@@ -69,6 +72,7 @@ impl Life {
             is_proven: false,
             is_released: false,
             done: false,
+            failure: None,
             again: false,
             is_hung: false,
             is_stalled: false,

@@ -19,6 +19,7 @@ mod machine;
 mod plan;
 mod world;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -43,6 +44,8 @@ pub struct Tally {
     pub failed: u64,
     /// Machines that were reported as never seen, or as gone before the run began.
     pub missing: u64,
+    /// How the healthy ones among them failed, and how many did so.
+    pub undeserved: BTreeMap<String, u64>,
     /// How often the controller was killed.
     pub kills: u64,
     /// The longest night, in seconds.
@@ -58,6 +61,9 @@ impl AddAssign for Tally {
         self.faulty_cloned += other.faulty_cloned;
         self.failed += other.failed;
         self.missing += other.missing;
+        for (failure, count) in other.undeserved {
+            *self.undeserved.entry(failure).or_default() += count;
+        }
         self.kills += other.kills;
         self.longest = self.longest.max(other.longest);
     }

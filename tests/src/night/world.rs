@@ -14,8 +14,8 @@ use ka::seal::{Cipher, StreamId, StreamKey, Total};
 use ka::session::plans::Plans;
 use ka::session::status::{Phase, RunStatus};
 use ka::session::{
-    Admission, Arriving, ConnectionId, Effect, Event, Gate, Golden, Input, Session, SessionSpec, Started,
-    StreamNotice, Target,
+    Admission, AdmissionPolicy, Arriving, ConnectionId, Effect, Event, Golden, Input, Session, SessionSpec,
+    Started, StreamNotice, Target,
 };
 use ka::step::Step;
 use ka::wire::control::{Hello, Progress, StreamStart, ToAgent, ToController};
@@ -116,7 +116,7 @@ impl World {
             after: FinalAction::Reboot,
         };
         let spec = SessionSpec {
-            gate: Gate::Named,
+            admission: AdmissionPolicy::Named,
             only: Some(machines.iter().map(|machine| machine.mac).collect()),
             plans: Some(Plans::new(Target { plan: target, left_out: Vec::new(), other_firmware: None })),
             window: WINDOW,
@@ -403,7 +403,9 @@ impl World {
         } else {
             FailureKind::Disk { reason: "Input/output error".into() }
         };
-        self.say(i, ToController::Failed(Failure { step, kind, transient, stream }));
+        let failure = Failure { step, kind, transient, stream };
+        life.failure = Some(failure.clone());
+        self.say(i, ToController::Failed(failure));
     }
 
     /// It has left, and boots from its disk.
@@ -502,13 +504,14 @@ impl World {
 
     fn repeat(&mut self, i: usize) {
         let Some(life) = &self.machines[i].life else { return };
-        let (stream, done) = (life.stream(), life.done);
+        let done = life.done;
         match life.at {
             At::Ready => self.say(i, ToController::Ready),
             At::Finishing { stream, .. } => self.say(i, ToController::Complete { stream, total: END }),
-            At::Failed { transient } => {
-                let kind = FailureKind::System { reason: "as before".into() };
-                self.say(i, ToController::Failed(Failure { step: Step::Receive, kind, transient, stream }));
+            At::Failed { .. } => {
+                if let Some(failure) = life.failure.clone() {
+                    self.say(i, ToController::Failed(failure));
+                }
             }
             At::Waiting | At::Preparing { .. } | At::Receiving(_) => {}
         }
