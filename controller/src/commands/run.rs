@@ -47,8 +47,8 @@ fn hold(
     let request = request(args, config, notify, recorded)?;
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
-        End::Held { session, undone, missing } => {
-            report.push_str(&conclude::text(&session, &missing));
+        End::Held { session, undone, missing, gone } => {
+            report.push_str(&conclude::text(&session, &missing, &gone));
             let outcome = conclude::session(&session, args.stream.json)?;
             // The nodes are complete; what was not undone on this machine is left to the operator.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }

@@ -172,7 +172,7 @@ impl World {
             self.input(Input::Golden(Golden {
                 sample,
                 tail: Offset(tail),
-                plain: position,
+                uncompressed: position,
                 ..Golden::default()
             }));
         }
