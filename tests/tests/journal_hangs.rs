@@ -21,9 +21,9 @@ struct Disk {
 impl Disk {
     fn mount(at: PathBuf) -> Self {
         let device = Loop::new(64 * MIB, 512);
-        tool("mkfs.ext4", ["-q", device.path()]);
+        tool("mkfs.ext4", ["-q", device.node()]);
         fs::create_dir_all(&at).unwrap();
-        tool("mount", [device.path(), at.to_str().unwrap()]);
+        tool("mount", [device.node(), at.to_str().unwrap()]);
         Self { at, is_frozen: false, _device: device }
     }
 

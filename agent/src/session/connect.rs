@@ -13,6 +13,9 @@ use super::Welcome;
 
 /// The time limit for each step of joining.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for the answer to the hello. The controller answers once the join is in its journal, and gives up
+/// a disk that does not answer for 10 s.
+const WELCOME: Duration = Duration::from_secs(20);
 /// How often one host may redirect the node to another of its ports.
 const MAX_REDIRECTS: usize = 3;
 
@@ -123,6 +126,7 @@ fn try_connect(
         match received {
             Received::Open => {
                 channel.send(&ToController::Hello(Box::new(hello.clone()))).map_err(broken)?;
+                stream.set_read_timeout(Some(patience.max(WELCOME))).map_err(unreachable)?;
             }
             Received::Message(ToAgent::Welcome { ticket, time, dead_after, patience }) => {
                 let welcome = Welcome { ticket, time, dead_after, patience };
