@@ -14,6 +14,9 @@
 //! Links and membership have their own simulator ([`crate::sim`]); here a link either carries data or does
 //! not.
 
+mod agent;
+mod chain;
+mod controller;
 mod judge;
 mod machine;
 mod plan;
