@@ -1,9 +1,7 @@
 //! What befalls the machines, and what their agents do.
 
-use super::Violation;
-use super::machine::{At, Disk, Life, TOTAL};
-use super::plan::Fault;
-use super::world::{BEAT, END, IDLE, PATIENCE, WINDOW, World};
+use std::net::{IpAddr, Ipv4Addr};
+
 use ka::chain::{NodeId, Offset};
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::{Card, Inventory};
@@ -11,7 +9,11 @@ use ka::seal::StreamId;
 use ka::session::{Arriving, ConnectionId, Input};
 use ka::step::Step;
 use ka::wire::control::{Hello, Progress, ToAgent, ToController};
-use std::net::{IpAddr, Ipv4Addr};
+
+use super::Violation;
+use super::machine::{At, Disk, Life, TOTAL};
+use super::plan::Fault;
+use super::world::{BEAT, END, IDLE, PATIENCE, WINDOW, World};
 
 impl World {
     pub(super) fn fault(&mut self, i: usize) {

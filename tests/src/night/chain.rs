@@ -1,11 +1,12 @@
 //! The stream on its way down the chain, and the complaints of members about their neighbours.
 
-use super::machine::{RATE, TOTAL};
-use super::world::{BEAT, DEAD_AFTER, END, WINDOW, World};
 use ka::chain::{NodeId, Report, Trouble};
 use ka::proof::{Proof, Root};
 use ka::session::{Input, StreamNotice};
 use ka::wire::control::ToController;
+
+use super::machine::{RATE, TOTAL};
+use super::world::{BEAT, DEAD_AFTER, END, WINDOW, World};
 
 impl World {
     /// A second's worth of the stream, from member to member as far as the links of this epoch are up.

@@ -1,16 +1,18 @@
 //! The controller: the real session, what carries out its effects, and an operator who is asleep.
 
-use super::Violation;
-use super::world::{LOOK, Source, TIMEOUT, World};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use ka::chain::LinkKeys;
 use ka::mac::Mac;
 use ka::seal::{Cipher, StreamKey};
 use ka::session::status::Phase;
 use ka::session::{Admission, Effect, Event, Input, Session, Started};
 use ka::wire::control::StreamStart;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::Duration;
+
+use super::Violation;
+use super::world::{LOOK, Source, TIMEOUT, World};
 
 impl World {
     pub(super) fn input(&mut self, input: Input) {

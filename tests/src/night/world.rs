@@ -1,9 +1,9 @@
 //! Runs one night, second by second.
 
-use super::judge::judge;
-use super::machine::{Machine, TOTAL};
-use super::plan::{Kill, Plan};
-use super::{Tally, Violation};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use ka::chain::{NodeId, Offset, ProgressSample, SlowLimits, View};
 use ka::inventory::Firmware;
 use ka::mac::Mac;
@@ -14,9 +14,11 @@ use ka::session::status::RunStatus;
 use ka::session::{
     AdmissionPolicy, ConnectionId, Effect, Event, Golden, Input, Session, SessionSpec, Target,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::time::Duration;
+
+use super::judge::judge;
+use super::machine::{Machine, TOTAL};
+use super::plan::{Kill, Plan};
+use super::{Tally, Violation};
 
 pub(super) const DEAD_AFTER: u64 = 6;
 /// How often an agent says that it lives.
