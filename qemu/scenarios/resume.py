@@ -132,7 +132,7 @@ def meanwhile(trial):
 
 
 def after_run(trial):
-    """Every blow fell in its phase, nothing was erased in vain, and the node waited all the time."""
+    """Every blow fell in its phase, nothing was erased without need, and the node waited all the time."""
     blows, report = trial.blows, trial.report
     report.found("golden", "blows", blows.late + [f"it was never killed in {phase}" for phase, _ in blows.left])
     for node in trial.nodes:

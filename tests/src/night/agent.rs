@@ -260,10 +260,10 @@ impl World {
                 }
             }
             ToAgent::Stream(start) if life.at == At::Ready => begin(life, start.key.stream),
-            ToAgent::View { stream, view } => {
-                if life.at == At::Receiving(stream) || life.stream() == Some(stream) {
-                    life.view = Some((stream, view));
-                }
+            ToAgent::View { stream, view }
+                if life.at == At::Receiving(stream) || life.stream() == Some(stream) =>
+            {
+                life.view = Some((stream, view));
             }
             ToAgent::Proof { stream, proof } if life.at == At::Receiving(stream) => {
                 life.is_proven |= proof.last.is_some();
