@@ -43,9 +43,9 @@ def init(golden):
 
 def make_image(golden):
     """Make the boot image and stage2; returns the size of each of their files in bytes, and the seconds that it took."""
-    started = time.monotonic()
+    started = golden.clock.now()
     golden.must("kactl image", RUN_PATIENCE)
-    seconds = time.monotonic() - started
+    seconds = golden.clock.now() - started
     sizes = golden.must("cd /var/lib/ka && stat -c '%s %n' boot/vmlinuz boot/all.rdz && du -sb stage2")
     return {name: int(size) for size, name in (line.split(maxsplit=1) for line in sizes.splitlines())}, seconds
 
@@ -178,8 +178,8 @@ def logs(golden):
 
 def wait_for(golden, condition, what, log):
     """Wait until a shell condition holds in the golden VM."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = golden.clock.now() + PATIENCE
     while golden.run(condition)[0] != 0:
-        if time.monotonic() > deadline:
+        if golden.clock.now() > deadline:
             raise VmTrouble(f"gave up waiting for {what}: {golden.run(f'tail -n 50 {log}')[1]}")
         time.sleep(0.5)

@@ -35,7 +35,7 @@ class Volume:
     bootable: bool = False
     subvolumes: tuple[Subvolume, ...] = ()
     logical: bool = False
-    holds: str = ""  # the file system on a raw one; bytes that nobody knows if there is none
+    holds: str = ""  # the file system on a raw one; unknown bytes if there is none
     features: tuple[str, ...] = ()  # of an ext4
     journal: int = 0  # MiB of an ext4's journal, if not the default
     project: int = 0  # the project of its files; with it, new ones in its folders inherit it

@@ -186,6 +186,7 @@ class Trial:
         """Boot all nodes, and wait until the run has ended and each node has powered off or rebooted."""
         self.hook("before_nodes")
         started = time.monotonic()
+        deadline = self.server.clock.now() + product.RUN_PATIENCE * self.scenario.streams
         self.vms = {} if self.scenario.woken else {node.name: self.boot_by_pxe(node) for node in self.nodes}
         working = [node.name for node in self.nodes] if self.scenario.ends else []
         outcome, heard, told = None, "", started
@@ -206,7 +207,7 @@ class Trial:
                 if words != heard:
                     self.report.note(f"kactl: {words}")
                 heard = words
-            if time.monotonic() - started > product.RUN_PATIENCE * self.scenario.streams:
+            if self.server.clock.now() > deadline:
                 waiting = " ".join(working) or "kactl run"
                 raise VmTrouble(f"no end of {waiting} after {time.monotonic() - started:.0f} s; see {LOGS}")
             time.sleep(0.5)

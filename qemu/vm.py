@@ -4,7 +4,7 @@ Always TCG, never KVM: results must be the same on a host without hardware
 virtualisation. Two ways in: the serial console, which is logged, and a virtio-serial
 port on which a service of the golden system runs commands (golden-root/).
 VMs share few cores and may stall for seconds, so everything waits for a condition with
-a deadline that only a hung machine meets.
+a deadline on the machine's own clock, which only a hung machine meets.
 """
 
 import base64
@@ -20,7 +20,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 600  # seconds; far more than the slowest step of a healthy machine
+from clock import Clock
+
+PATIENCE = 600  # seconds of the machine's own time; far more than the slowest step of a healthy one
 OVMF = "/usr/share/OVMF/OVMF"
 # After these words on a console, nothing good comes any more.
 LOST = (
@@ -105,6 +107,7 @@ class Vm:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors,
             preexec_fn=on_one_processor if any(drive.bus == "nvme" for drive in drives) else None)
+        self.clock = Clock(self._process.pid)
         self._port = self._connect()
 
     def _drives(self, drives, ordered):
@@ -134,7 +137,7 @@ class Vm:
         ]
 
     def _connect(self):
-        deadline = time.monotonic() + PATIENCE
+        deadline = self.clock.now() + PATIENCE
         port = socket.socket(socket.AF_UNIX)
         while True:
             try:
@@ -152,7 +155,7 @@ class Vm:
 
     def wait_for_console(self, text, patience=PATIENCE):
         """Wait until the console has said `text`."""
-        deadline = time.monotonic() + patience
+        deadline = self.clock.now() + patience
         while text not in self.console():
             self._still_well(f"saying {text!r} on its console", deadline)
             time.sleep(0.2)
@@ -161,7 +164,7 @@ class Vm:
 
     def wait_ready(self, patience=PATIENCE):
         """Wait until the system is up and listens for commands."""
-        self._read_line("coming up", time.monotonic() + patience, want="ready")
+        self._read_line("coming up", self.clock.now() + patience, want="ready")
 
     def start(self, command):
         """Send a shell command; `finish` waits for it. One at a time."""
@@ -170,7 +173,7 @@ class Vm:
 
     def finish(self, patience=PATIENCE):
         """Wait for the started command: its exit status and everything it printed."""
-        line = self._read_line("finishing a command", time.monotonic() + patience, want=f"{self._number} ")
+        line = self._read_line("finishing a command", self.clock.now() + patience, want=f"{self._number} ")
         _, status, output = line.split(" ", 2)
         return int(status), base64.b64decode(output).decode(errors="surrogateescape")
 
@@ -212,10 +215,10 @@ class Vm:
 
     def wait_end(self, patience=PATIENCE):
         """Wait until the machine has powered off, or rebooted, which ends it as well."""
-        deadline = time.monotonic() + patience
+        deadline = self.clock.now() + patience
         while self.running():
             self.check()
-            if time.monotonic() > deadline:
+            if self.clock.now() > deadline:
                 raise VmTrouble(f"{self.name}: did not end; see {self.log}")
             time.sleep(0.2)
         self.check()
@@ -240,7 +243,7 @@ class Vm:
         self.check()
         if not self.running():
             raise VmTrouble(f"{self.name}: ended before {doing}; see {self.log} and {self._errors.name}")
-        if time.monotonic() > deadline:
+        if self.clock.now() > deadline:
             raise VmTrouble(f"{self.name}: hung before {doing}; see {self.log}")
 
     def check(self):

@@ -21,9 +21,9 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// What the relay hands out at once.
 const BATCH: usize = 256 << 10;
 
-type Failure = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args_os().skip(1);
     let (Some(file), Some(directory)) = (arguments.next(), arguments.next()) else {
         return Err("usage: unpack_cost FILE DIR".into());
@@ -37,7 +37,7 @@ fn main() -> Result<(), Failure> {
     opened.join().map_err(|_| "the reading thread has panicked")?
 }
 
-fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plaintext>) -> Result<(), Failure> {
+fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plaintext>) -> Result<(), BoxError> {
     let mut line = String::new();
     file.read_line(&mut line)?;
     let opener = Opener::new(&serde_json::from_str::<StreamKey>(&line)?);
@@ -55,7 +55,7 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plaintext>) -> Result
         }
         to_reader
             .send(Plaintext { bytes: bytes.into(), total, end: Offset(end), from: None })
-            .map_err(|_| "nobody reads")?;
+            .map_err(|_| "the reader has ended")?;
     }
     Ok(())
 }

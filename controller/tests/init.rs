@@ -31,7 +31,7 @@ fn keys_are_private_whatever_the_umask_and_are_made_once() {
         let (status, said) = init(umask, &config, "");
         assert_eq!(status, Some(0), "{said}");
         assert!(
-            said.contains("made the keys in") && said.contains("ka.toml is there, kept as it is"),
+            said.contains("created the keys in") && said.contains("ka.toml exists, and is kept"),
             "{said}"
         );
         let (controller, join) = (keys.join("controller.key"), keys.join("join.key"));
@@ -41,14 +41,14 @@ fn keys_are_private_whatever_the_umask_and_are_made_once() {
         let first = fs::read(&controller).unwrap();
         let (status, said) = init(umask, &config, "");
         assert!(
-            status == Some(0) && said.contains("the keys in") && said.contains("--force makes new ones"),
+            status == Some(0) && said.contains("the keys in") && said.contains("--force creates new ones"),
             "{said}"
         );
         assert_eq!(fs::read(&controller).unwrap(), first);
 
         let (status, said) = init(umask, &config, "--force");
         assert!(
-            status == Some(0) && said.contains("made new keys in") && said.contains("run `kactl image`"),
+            status == Some(0) && said.contains("created new keys in") && said.contains("run `kactl image`"),
             "{said}"
         );
         assert_ne!(fs::read(&controller).unwrap(), first);

@@ -1,5 +1,5 @@
-//! A UEFI machine that boots from `kactl pxe`: OVMF in QEMU. Needs root, iproute2, dnsmasq, nftables, binutils,
-//! qemu-system-x86, ovmf, and the boot loaders' packages.
+//! A UEFI machine that boots from `kactl pxe`: OVMF in QEMU. Needs root, iproute2, dnsmasq, nftables,
+//! binutils, qemu-system-x86, ovmf, and the boot loaders' packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 mod site;
@@ -17,8 +17,8 @@ const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF
 /// The text that the disk's boot loader writes to the serial port.
 const BOOTED: &str = "the disk has booted";
 
-/// A boot loader that writes [`BOOTED`] to the first serial port, and halts. The firmware loads only an image that it
-/// can relocate, so there is a table of relocations, without an entry.
+/// A boot loader that writes [`BOOTED`] to the first serial port, and halts. The firmware loads only an image
+/// that it can relocate, so there is a table of relocations, without an entry.
 const LOADER: &str = "
         .globl start
 start:  lea text(%rip), %rsi
@@ -78,7 +78,8 @@ fn start(site: &Site, mac: &str, disk: &Path, serial: &Path) -> Machine {
     Machine::start(site, &format!("{mac},romfile="), &[&card[..], &ipv6[..], &more[..]].concat())
 }
 
-/// The methods of returning from iPXE to the disk that QEMU's firmware knows. After `exit 0` it stops at its menu.
+/// The methods of returning from iPXE to the disk that QEMU's firmware knows. After `exit 0` it stops at its
+/// menu.
 #[test]
 fn a_uefi_machine_boots_its_disk_in_each_way_that_its_firmware_knows() {
     let site = site_for_a_machine("uefi");

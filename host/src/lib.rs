@@ -2,7 +2,7 @@
 //!
 //! Everything here works on the running machine, or on a system below a directory: sysfs, proc, blkid(8),
 //! rtnetlink(7), other tools. [`sys`] holds the project's only `unsafe`. Policy (what is refused, what is
-//! planned) is in `ka`; a node's story is in `ka-agent`, the golden node's in `kactl`.
+//! planned) is in `ka`; what a node does is in `ka-agent`, what the golden node does is in `kactl`.
 //!
 //! ```
 //! // The disks of this machine, as the kernel shows them, without a look at their contents.

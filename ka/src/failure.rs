@@ -103,7 +103,7 @@ pub enum FailureKind {
         reason: String,
     },
     /// The node was silent.
-    #[error("nothing was heard of it for {} s", time.as_secs())]
+    #[error("it has been silent for {} s", time.as_secs())]
     Silent {
         /// For this long.
         time: Duration,

@@ -10,7 +10,8 @@
 //! ```
 //! use ka::disk::description::Description;
 //!
-//! let desc = Description::parse("linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n", "desc")?;
+//! let text = "linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n";
+//! let desc = Description::parse(text, "desc")?;
 //! let numbers: Vec<u32> = desc.entries().iter().map(|entry| entry.number).collect();
 //! assert_eq!(numbers, [1, 2, 5, 6]);
 //! # Ok::<(), ka::disk::problem::DescError>(())

@@ -42,9 +42,9 @@ def before_nodes(trial):
         before = digest(stranger)
         with machine("stranger", stranger.drives(), LOGS, network=trial.wire, mac=stranger.mac, pxe=True,
                      **stranger.options()) as vm:
-            deadline = time.monotonic() + PATIENCE
+            deadline = vm.clock.now() + PATIENCE
             while OWN_BOOT_CODE not in vm.console():
-                if not vm.running() or time.monotonic() > deadline:
+                if not vm.running() or vm.clock.now() > deadline:
                     raise VmTrouble(f"the stranger did not boot from its disk; see {vm.log}")
                 time.sleep(0.5)
             faults = [] if "PXELINUX" in vm.console() else ["it did not boot by PXE"]

@@ -15,7 +15,7 @@ from scenarios.default import DISK
 
 FOLDER = f"{product.OUTPUT}/night"
 GHOST = "52:54:00:77:01:ee"  # nothing is plugged in there
-AWAKE = "the run begins in"
+AWAKE = "the run starts in"
 
 # Runs on the golden node as the site's command for power.
 COMMAND = f"""cd {FOLDER}; echo "$(date +%s) $KA_ACTION $KA_MAC" >> asked

@@ -94,10 +94,10 @@ def wait_for_moment(trial, vm, node, moment, chance):
 
 
 def wait_for(vm, condition, what, pause=0.1):
-    deadline = time.monotonic() + PATIENCE
+    deadline = vm.clock.now() + PATIENCE
     while not condition():
         vm.check()
-        if not vm.running() or time.monotonic() > deadline:
+        if not vm.running() or vm.clock.now() > deadline:
             raise VmTrouble(f"{vm.name} did not come to {what}; see {vm.log}")
         time.sleep(pause)
 
@@ -128,7 +128,7 @@ def try_to_boot(node):
     """Which of the possible ends the firmware comes to; nothing of it stays on the disk."""
     drives = [replace(drive, kept=False) for drive in node.drives()]
     with machine(f"{node.name}-boot", drives, LOGS, **node.options()) as vm:
-        deadline, began = time.monotonic() + PATIENCE, None
+        deadline, began = vm.clock.now() + PATIENCE, None
         while True:
             said = vm.console()
             for last in (NOTHING, OLD, GRUB):
@@ -137,10 +137,10 @@ def try_to_boot(node):
                         booted.up(vm)
                     return last
             if BEGINS in said:
-                began = began or time.monotonic()
-                if time.monotonic() - began > SILENCE:
+                began = began or vm.clock.now()
+                if vm.clock.now() - began > SILENCE:
                     return SILENT
-            if not vm.running() or time.monotonic() > deadline:
+            if not vm.running() or vm.clock.now() > deadline:
                 raise VmTrouble(f"{vm.name}: the firmware came to no end; see {vm.log}")
             time.sleep(0.2)
 

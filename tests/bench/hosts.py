@@ -79,7 +79,7 @@ class Hosts:
         end = time.monotonic() + patience
         while wanted not in run(*self.inside(host, "ss", "-Hltn")):
             if process.ended or time.monotonic() > end:
-                raise Trouble(f"nobody listens on port {port} of host {host}: {process.said()}")
+                raise Trouble(f"nothing listens on port {port} of host {host}: {process.said()}")
             time.sleep(0.02)
 
     def _name(self, host):

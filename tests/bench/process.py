@@ -56,7 +56,7 @@ class Process:
     def said(self):
         """The end of what it printed."""
         with open(self.log, encoding="utf-8", errors="replace") as text:
-            return text.read()[-2000:].strip() or "(it said nothing)"
+            return text.read()[-2000:].strip() or "(it printed nothing)"
 
     def _wait(self):
         # wait4, because only that tells the CPU time of this child alone; reaped grandchildren count in it.

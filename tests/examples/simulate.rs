@@ -4,7 +4,7 @@
 //! simulate seed SEED                                  what happens under one seed
 //! simulate liars SEED                                 the same, with members that lie
 //! simulate scan|scan-liars FIRST COUNT                which seeds fail
-//! simulate slow FIRST COUNT FULL                      how slowness is judged when FULL is what a full link is
+//! simulate slow FIRST COUNT FULL                      how slowness is judged when FULL is a full link
 //! simulate chain NODES DEATHS kill|cut WINDOW STREAM  a long chain; window and stream in MiB
 //! ```
 

@@ -257,7 +257,8 @@ pub fn chain_order(receivers: &[Process]) -> Vec<usize> {
 #[must_use]
 pub fn data_port(receiver: &Process) -> u16 {
     let said = receiver.said();
-    let (_, rest) = said.split_once("takes successors on port ").unwrap_or_else(|| panic!("no port: {said}"));
+    let (_, rest) =
+        said.split_once("listens for successors on port ").unwrap_or_else(|| panic!("no port: {said}"));
     rest.lines().next().unwrap().parse().unwrap()
 }
 

@@ -59,7 +59,7 @@ fn check(join: &JoinKey, typed: &str, is_erased: bool) {
         second.leave().unwrap();
     } else {
         let reason = plan.unwrap_err().to_string();
-        assert!(reason.contains("nobody said yes"), "{reason}");
+        assert!(reason.contains("did not confirm it again"), "{reason}");
     }
     assert_eq!(run.end(), 1, "{}", run.said());
     let summary = summary(&run);
@@ -68,6 +68,9 @@ fn check(join: &JoinKey, typed: &str, is_erased: bool) {
     if is_erased {
         assert!(nodes.len() == 1 && said("enough is seen"), "{summary}");
     } else {
-        assert!(nodes.len() == 2 && said("its power is cut") && said("nobody said yes"), "{summary}");
+        assert!(
+            nodes.len() == 2 && said("its power is cut") && said("did not confirm it again"),
+            "{summary}"
+        );
     }
 }

@@ -145,7 +145,7 @@ fn one_round_is_one_round() {
     command.args(["--wait", "0", "--file", run.site.path("late").to_str().unwrap()]);
     let mut late = Process::start(&mut command, "late", &run.site.path(""));
     assert_eq!(late.end(), 1);
-    assert!(late.said().contains("has begun without this node"), "{}", late.said());
+    assert!(late.said().contains("has started without this node"), "{}", late.said());
     run.go_on();
     assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
     assert_eq!(run.nodes[1 - silent].end(), 0);
@@ -194,7 +194,7 @@ fn go_starts_with_those_who_are_there() {
     assert!(status == 2 && said.contains("no session 'a' waits"), "{said}");
     let mut sender = site.send("a", 3, ["--file".as_ref(), file.as_path()]);
     let (status, said) = go();
-    assert!(status == 2 && said.contains("no node waits"), "{said}");
+    assert!(status == 2 && said.contains("no node that the session"), "{said}");
     let mut nodes = site.receivers(&mut sender, "a", 1);
     assert_eq!(go().0, 0);
     assert_eq!((sender.end(), nodes[0].end()), (0, 0), "{}", sender.said());

@@ -255,7 +255,7 @@ fn a_writer_that_fails_is_its_own_nodes_trouble() {
     let mut receivers: Vec<_> =
         sinks.iter().enumerate().map(|(i, sink)| site.receiver(&mut sender, "a", i, sink)).collect();
     for i in [1, 2, 4] {
-        receivers[i].wait_for("only relays from now on", 1);
+        receivers[i].wait_for("from now on this host only relays", 1);
     }
     gate.open();
     assert_eq!(sender.end(), 1, "{}", sender.said());

@@ -80,16 +80,13 @@ fn a_machine_that_has_not_joined_shows_its_log_and_no_more() {
     let address = node.address.to_string();
     let (status, out, err) = run(&golden, &["log", &address]);
     assert_eq!((status, out.as_str()), (0, node.log().as_str()), "{err}");
-    assert!(err.contains("this is not proven to be that machine"), "{err}");
+    assert!(err.contains("is not proven to be that one"), "{err}");
     let (status, _, err) = run(&golden, &["exec", &address, "--", "true"]);
     assert!(status == 255 && err.contains("only its log can be read"), "{err}");
     // A node that has booted again has a different key from the one on record.
     golden.knows(1, &KeyPair::generate().unwrap());
     let (status, _, err) = run(&golden, &["exec", "node1", "--", "true"]);
-    assert!(
-        status == 255 && err.contains("does not have the key with which this machine last joined"),
-        "{err}"
-    );
+    assert!(status == 255 && err.contains("does not have the key with which this one last joined"), "{err}");
     let (status, out, err) = run(&golden, &["log", "node1"]);
     assert!(status == 0 && !out.is_empty() && err.contains("not proven"), "{err}");
 }

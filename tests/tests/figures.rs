@@ -191,7 +191,7 @@ impl Constant {
         let text = text.trim();
         text.replace('_', "").parse().unwrap_or_else(|_| {
             let rest = self.file.split_once(&format!("const {text}: ")).map(|(_, rest)| rest);
-            let rest = rest.unwrap_or_else(|| panic!("'{text}' is no number"));
+            let rest = rest.unwrap_or_else(|| panic!("'{text}' is not a number"));
             let other = rest.split_once(" = ").unwrap().1.split(';').next().unwrap();
             Self { text: other.to_owned(), file: self.file.clone() }.value()
         })

@@ -421,7 +421,7 @@ fn check_every_kind(planned: &Planned, disk: &str) {
         ]
     );
     for note in
-        ["subvolume unmounted is made empty", "1 snapshots are not copied: @/before", "is jfs, not in use"]
+        ["subvolume unmounted is created empty", "1 snapshots are not copied: @/before", "is jfs, not in use"]
     {
         assert!(planned.notes.iter().any(|n| n.contains(note)), "{note}: {:?}", planned.notes);
     }

@@ -59,7 +59,7 @@ fn a_run_whose_journal_hangs_goes_on_without_it() {
     let receiver = &mut receivers[0];
     assert_eq!(receiver.end(), 0, "{}", receiver.said());
     assert!(site.holds("out-0", &[&file]));
-    sender.wait_for("the journal's disk has not answered", 1);
+    sender.wait_for("the journal's disk has not responded", 1);
     // A process with a thread that waits for a disk ends when that answers.
     disk.thaw();
     assert_eq!(sender.end(), 0, "{}", sender.said());

@@ -91,7 +91,7 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     // A session that has ended is not restarted.
     let mut after = resume(site, "a", "after");
     assert_eq!(after.end(), 2);
-    assert!(after.said().contains("nothing is left to be done"), "{}", after.said());
+    assert!(after.said().contains("nothing is left to do"), "{}", after.said());
     // The command that the killed process was reading from ends, too.
     OpenOptions::new().read(true).write(true).open(halting.gate.path()).unwrap();
 }
@@ -132,5 +132,5 @@ fn a_session_with_other_keys_is_not_gone_on_with() {
     ends_well(&mut init);
     let mut resumed = resume(&site, "a", "resumed");
     assert_eq!(resumed.end(), 2);
-    assert!(resumed.said().contains("put the old key back"), "{}", resumed.said());
+    assert!(resumed.said().contains("restore the old key"), "{}", resumed.said());
 }

@@ -1,4 +1,4 @@
-//! The story of stage1, up to a network with a controller.
+//! The sequence of stage1, up to a network with a controller.
 
 use std::path::Path;
 use std::{fs, io};

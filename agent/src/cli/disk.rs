@@ -78,7 +78,7 @@ struct Shown {
 
 /// Why nothing was done, or not everything.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum DiskCommandError {
     #[error("cannot read {file}: {error}", file = .file.display())]
     Read { file: PathBuf, error: io::Error },
     #[error(transparent)]
@@ -97,13 +97,13 @@ enum Failure {
     Json(serde_json::Error),
 }
 
-impl From<serde_json::Error> for Failure {
+impl From<serde_json::Error> for DiskCommandError {
     fn from(error: serde_json::Error) -> Self {
         Self::Json(error)
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for DiskCommandError {
     fn from(error: io::Error) -> Self {
         Self::Print(error)
     }
@@ -121,13 +121,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             terminal::complain(super::NAME, &failure);
-            let is_usage = matches!(failure, Failure::Read { .. } | Failure::Description(_));
+            let is_usage =
+                matches!(failure, DiskCommandError::Read { .. } | DiskCommandError::Description(_));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }
 
-fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<(), DiskCommandError> {
     let disks = hardware::disks(true);
     let found: Vec<Disk> = match choice {
         Some(choice) => vec![disk::named(choice).look_at(&disks)?.clone()],
@@ -164,23 +165,23 @@ fn findings(disk: &Disk) -> Vec<String> {
     }
 }
 
-fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), DiskCommandError> {
     let (report, _) = report(&plan_of(wanted)?);
     if json {
         print_json(&report, out)?;
     } else {
         write!(out, "{report}")?;
     }
-    if report.is_accepted() { Ok(()) } else { Err(Failure::Refused) }
+    if report.is_accepted() { Ok(()) } else { Err(DiskCommandError::Refused) }
 }
 
-fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure> {
+fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), DiskCommandError> {
     let plan = plan_of(wanted)?;
     let (report, meant) = report(&plan);
     write!(out, "{report}")?;
-    let Some(disk) = meant else { return Err(Failure::Refused) };
+    let Some(disk) = meant else { return Err(DiskCommandError::Refused) };
     if !yes && !confirmed(out)? {
-        return Err(Failure::NotConfirmed);
+        return Err(DiskCommandError::NotConfirmed);
     }
     let mut prepared = disk::prepare(&disk, Path::new("/"))?;
     let ended = prepared
@@ -223,10 +224,10 @@ fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
 }
 
 /// The meaning of the description's types: swap, an EFI system partition, or Linux files.
-fn plan_of(wanted: &Wanted) -> Result<Storage, Failure> {
+fn plan_of(wanted: &Wanted) -> Result<Storage, DiskCommandError> {
     let Wanted { disk, desc, fs } = wanted;
-    let text =
-        fs::read_to_string(desc).map_err(|source| Failure::Read { file: desc.clone(), error: source })?;
+    let text = fs::read_to_string(desc)
+        .map_err(|source| DiskCommandError::Read { file: desc.clone(), error: source })?;
     let description = Description::parse(&text, &desc.display().to_string())?;
     let makes = |kind: PartitionKind| match kind {
         kind if kind.is_swap() => Some(FileSystemKind::Swap),
@@ -254,6 +255,6 @@ fn file_system(name: &str) -> Result<FileSystemKind, String> {
     }
 }
 
-fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), DiskCommandError> {
     Ok(writeln!(out, "{}", shown::json(&serde_json::to_string_pretty(value)?))?)
 }

@@ -191,7 +191,7 @@ impl<'a> Conversation<'a> {
                     }
                     (Received::Message(ToNode::Resize(size)), Work::Process(running)) => running.resize(size),
                     (Received::Message(ToNode::Input(_) | ToNode::Resize(_) | ToNode::Alive), _) => {}
-                    _ => return Err("it says what makes no sense here".into()),
+                    _ => return Err("it sent an unexpected message".into()),
                 }
             }
             if let Work::Process(running) = &mut work {
@@ -205,7 +205,7 @@ impl<'a> Conversation<'a> {
         let limits = &self.console.limits;
         let silent = |what: &str| Err(format!("{what} for {} s", limits.silence.as_secs()));
         if self.heard_at.elapsed() > limits.silence && work.has_room() {
-            return silent("it said nothing");
+            return silent("it printed nothing");
         }
         if self.took_at.elapsed() > limits.silence {
             return silent("it took nothing");

@@ -50,7 +50,7 @@ pub enum DiskError {
         on: PathBuf,
     },
     /// A name that LVM does not accept.
-    #[error("`{0}` is no name of a volume group or logical volume; nothing was written")]
+    #[error("`{0}` is not a valid name of a volume group or logical volume; nothing was written")]
     LvmName(String),
     /// An LVM tool failed.
     #[error("lvm {tool} for {of}: {outcome}{output}")]

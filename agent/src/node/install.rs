@@ -42,7 +42,7 @@ const AGENT: &str = "/usr/sbin/ka-agent";
 pub(super) fn install(node: &Stage1, inventory: Inventory) -> Result<ExitAction, String> {
     if !node.command_line.kamethod {
         return Err(
-            "the kernel was not started with 'kamethod': this machine's disks stay as they are".into()
+            "the kernel was not started with 'kamethod': this machine's disks are left unchanged".into()
         );
     }
     let name = session_names::install_of(&node.command_line.session);
@@ -117,7 +117,8 @@ fn carry_out(node: &Stage1, session: &Session, confirmed: &ConfirmedPlan) -> Res
         return Err(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
     }
     let storage = confirmed.storage().ok_or_else(|| {
-        let reason = "the controller confirmed another number of disks than it plans; nothing was written";
+        let reason = "the controller confirmed a different number of disks than its plan has; nothing was \
+            written";
         Failure::own(Step::Plan, FailureKind::Unfit { reason: reason.to_owned() })
     })?;
     // Notes of an earlier attempt do not concern this one.

@@ -64,7 +64,7 @@ fn store_log() {
         None => server,
     };
     if server.lacks_password() {
-        log::warn!("the server for logs may want a password, which comes with the plan: there was none");
+        log::warn!("the log server may need a password, which arrives with the plan: no plan has arrived");
     }
     // A failure is logged with its step.
     let _ = step(Step::StoreLog, || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));

@@ -42,7 +42,7 @@ impl Outbox {
         log::logger().flush();
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.hand_over_from(&mut handed) {
-            log::error!("the log {FILE} cannot be handed over: {error}");
+            log::error!("cannot pass on the log {FILE}: {error}");
         }
     }
 

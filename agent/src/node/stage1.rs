@@ -58,7 +58,7 @@ pub(super) fn fetch_stage2() -> Result<Stage1, String> {
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
     // Without the console the log can still be read.
     if let Err(error) = trace::leave_key(Path::new(trace::KEY), &key) {
-        log::warn!("no command can be run from the golden node: {error}");
+        log::warn!("the golden node cannot run commands here: {error}");
     }
     log::info!("the code of this machine is {}: 'kactl run' must show the same", keys::code(&key.public));
     let listener = data_listener().map_err(trouble("listen for other nodes"))?;

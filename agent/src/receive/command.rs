@@ -57,7 +57,7 @@ wait $command"#;
 pub(super) fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |reason: String| SinkError::Command { command: command.to_owned(), reason };
     let (mut child, mut watch, input) = start(command).map_err(|e| failed(e.to_string()))?;
-    let no_more = |e: io::Error| failed(format!("it takes no more: {e}"));
+    let no_more = |e: io::Error| failed(format!("it accepts no more data: {e}"));
     let copied = pipe::copy(stream, &input, no_more)
         .and_then(|()| pipe::drained(stream, &input, no_more, || Ok(child.try_wait()?.is_some())))
         .and_then(|()| Ok(stream.prove().map(drop)?));
@@ -166,8 +166,8 @@ mod tests {
             ("cat >/dev/null; exit 3", "exit status: 3"),
             ("exit 4", "exit status: 4"),
             ("kill -TERM $$", "143"),
-            ("head -c 10 >/dev/null", "it takes no more"),
-            ("head -c 1990000 >/dev/null", "it takes no more"),
+            ("head -c 10 >/dev/null", "it accepts no more data"),
+            ("head -c 1990000 >/dev/null", "it accepts no more data"),
             ("no-such-program", "exit status: 127"),
         ] {
             let (mut reader, to, _) = stream();
@@ -188,7 +188,7 @@ mod tests {
             to.send(batch(1000, true)).unwrap();
             let error = run(command, &mut reader).unwrap_err().to_string();
             // It may have closed its input even before the bytes were in it.
-            assert!(error.contains("it takes no more"), "{command}: {error}");
+            assert!(error.contains("it accepts no more data"), "{command}: {error}");
         }
     }
 

@@ -80,7 +80,7 @@ fn open_pipe(path: &Path, stream: &StreamReader) -> Result<File, SinkError> {
             return Err(aborted.into());
         }
         if !is_told {
-            log::info!("{}: waiting for somebody who reads this pipe", path.display());
+            log::info!("{}: waiting for a reader of this pipe", path.display());
             is_told = true;
         }
         thread::sleep(LOOK);

@@ -48,7 +48,7 @@ pub(super) fn claim(directory: &Path) -> Result<Claimed, SinkError> {
         if !strangers {
             return Err(in_use(directory));
         }
-        log::warn!("{} is locked by another user, which is none of ours", directory.display());
+        log::warn!("{} is locked by another user's program", directory.display());
     }
     Ok(Claimed { _own: own, _directory: file })
 }
@@ -66,7 +66,7 @@ fn own_lock(device: u64, inode: u64) -> Option<(PathBuf, File)> {
         let path = place.join(format!("{device:x}-{inode}"));
         guarded::lock(&path).map(|file| (path, file))
     });
-    made.inspect_err(|error| log::debug!("no lock of our own: {error}: {}", error.source)).ok()
+    made.inspect_err(|error| log::debug!("cannot lock the directory: {error}: {}", error.source)).ok()
 }
 
 /// The processes that hold a lock on a file with this inode number, on any device: some file systems show

@@ -34,7 +34,7 @@ pub enum SinkError {
     },
     /// Two receivers for one destination.
     #[error(
-        "another receiver writes to {} at this moment ({} is locked): wait for it, or give another name",
+        "another receiver is writing to {} ({} is locked): wait for it, or choose another name",
         path.display(),
         by.display()
     )]

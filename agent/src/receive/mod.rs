@@ -97,7 +97,7 @@ pub enum ReceiveError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// Everything arrived, and some of it cannot be stored here.
-    #[error("{count} {}, such as {example}: the rest is here", NoteKind::EntryLost.words())]
+    #[error("{count} {}, such as {example}: everything else has arrived", NoteKind::EntryLost.words())]
     Lacks {
         /// The number of entries.
         count: u64,
@@ -132,7 +132,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let card = controller.iter().find_map(|address| hardware::card_towards(*address));
     let own = KeyPair::generate().map_err(|e| ReceiveError::System(e.to_string()))?;
     let hello = hello(request, own.public, &listener, card)?;
-    log::info!("this host takes successors on port {}", hello.data_port);
+    log::info!("this host listens for successors on port {}", hello.data_port);
     let session = join(request, &controller, (&key, &own), &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
     let outcome = loop {
@@ -144,7 +144,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             Err(error) => error,
         };
         if !error.is_transient() {
-            log::info!("this host only relays from now on, for as long as others need it");
+            log::info!("from now on this host only relays, as long as others need it");
             break Err(error);
         }
         log::info!("this host waits for another round");
@@ -152,7 +152,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
         match session.wait_for_stream() {
             Ok(next) => (stream, reader) = next,
             Err(over) => {
-                log::info!("there is none: {over}");
+                log::info!("there is no other round: {over}");
                 return Err(error.into());
             }
         }

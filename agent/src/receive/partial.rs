@@ -122,7 +122,7 @@ impl Partial {
         let failed = |error| SinkError::File { path: self.target.clone(), error };
         if let Err(error) = self.file.set_permissions(self.mode.clone()) {
             // FAT has no modes.
-            log::warn!("{}: its mode stays as it is: {error}", self.target.display());
+            log::warn!("{}: cannot set its mode: {error}", self.target.display());
         }
         self.file.sync_all().map_err(failed)?;
         // A file with lost data must not replace the target.
@@ -191,7 +191,7 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
             return Err(SinkError::InUse { path: target.to_owned(), by: path });
         }
         if own.is_none() && other.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            log::info!("{}: left behind by an earlier receiver, and removed", path.display());
+            log::info!("{}: removed; an earlier receiver left it behind", path.display());
             fs::remove_file(&path).map_err(failed)?;
         }
     }

@@ -83,7 +83,7 @@ pub(super) fn drained<W: AsFd>(
             (before, since) = (unread, Instant::now());
         }
         if no_reader || gone && since.elapsed() > LAST_READ {
-            let what = format!("it has left the last {unread} bytes unread");
+            let what = format!("it did not read the last {unread} bytes");
             return Err(error(io::Error::new(io::ErrorKind::BrokenPipe, what)));
         }
         if let Some(aborted) = stream.aborted() {

@@ -81,7 +81,7 @@ pub(super) fn connect(
             Answer::Redirect(port) => address.set_port(port),
         }
     }
-    Err(JoinError::Refused { address, reason: "it sends us from port to port".into() })
+    Err(JoinError::Refused { address, reason: "it redirected this host too many times".into() })
 }
 
 enum Answer {

@@ -129,7 +129,7 @@ impl Session {
     ) -> Result<Self, JoinError> {
         let (hello, left_out) = hello.bounded();
         for what in left_out {
-            log::warn!("the controller is not told all of this machine: without {what}");
+            log::warn!("the report about this machine to the controller is incomplete: it lacks {what}");
         }
         let joined = connect::connect(address, (join, own), &hello, connect::PATIENCE)?;
         let welcome = joined.welcome;
@@ -188,7 +188,7 @@ impl Session {
         match self.events.recv() {
             Ok(Event::Stream(stream, reader)) => Ok((stream, *reader)),
             Ok(Event::Plan(_)) => {
-                Err(SessionOver::Ended("the controller sent a plan where a stream was due".into()))
+                Err(SessionOver::Ended("the controller sent a plan instead of a stream".into()))
             }
             Ok(Event::Bye) => Err(SessionOver::Ended("the controller has nothing to send".into())),
             Ok(Event::Over(reason)) => Err(reason),

@@ -112,13 +112,11 @@ impl Outage {
         let silent = (now - self.heard_at).as_secs();
         Some(match self.refused_at {
             Some(_) => format!(
-                "the controller at {address} cannot be reached any more: nobody listens there, and nothing was heard of \
-                 it for {silent} s"
+                "the controller at {address} is unreachable: nothing listens there, and it has been silent \
+                 for {silent} s"
             ),
             None => {
-                format!(
-                    "the controller at {address} cannot be reached any more: nothing was heard of it for {silent} s"
-                )
+                format!("the controller at {address} is unreachable: it has been silent for {silent} s")
             }
         })
     }
@@ -136,14 +134,15 @@ impl Outage {
         let controller = match (self.lost_at.is_some(), self.refused_at) {
             (true, Some(_)) => {
                 format!(
-                    "nobody listens at the controller's {address} any more; this host tries for {left} s more; "
+                    "nothing listens at the controller's {address} any more; this host keeps trying for \
+                     {left} s; "
                 )
             }
             (true, None) => {
-                format!("the controller at {address} cannot be reached; this host tries for {left} s more; ")
+                format!("the controller at {address} is unreachable; this host keeps trying for {left} s; ")
             }
             (false, _) if silent >= say => {
-                format!("nothing was heard of the controller at {address} for {} s; ", silent.as_secs())
+                format!("the controller at {address} has been silent for {} s; ", silent.as_secs())
             }
             (false, _) => String::new(),
         };
@@ -201,13 +200,13 @@ mod tests {
     fn after_a_cut_at_the_end_it_is_not_waited_for_long() {
         let (end, reason, said) = after_a_cut(30);
         assert_eq!(end, 40);
-        assert!(reason.contains("nobody listens there") && reason.contains("for 40 s"), "{reason}");
+        assert!(reason.contains("nothing listens there") && reason.contains("for 40 s"), "{reason}");
         let starts = [
-            (10, "nothing was heard of the controller at 10.0.0.254:30763 for 10 s"),
-            (20, "the controller at 10.0.0.254:30763 cannot be reached; this host tries for 41 s more"),
+            (10, "the controller at 10.0.0.254:30763 has been silent for 10 s"),
+            (20, "the controller at 10.0.0.254:30763 is unreachable; this host keeps trying for 41 s"),
             (
                 30,
-                "nobody listens at the controller's 10.0.0.254:30763 any more; this host tries for 10 s more",
+                "nothing listens at the controller's 10.0.0.254:30763 any more; this host keeps trying for 10 s",
             ),
         ];
         assert_eq!(said.len(), starts.len(), "{said:?}");
@@ -224,7 +223,7 @@ mod tests {
     fn a_cut_that_does_not_heal_is_given_up_a_minute_after_the_last_word() {
         let (end, reason, _) = after_a_cut(1000);
         assert!((60..=62).contains(&end), "{end}");
-        assert!(reason.ends_with(&format!("nothing was heard of it for {end} s")), "{reason}");
+        assert!(reason.ends_with(&format!("it has been silent for {end} s")), "{reason}");
     }
 
     #[test]

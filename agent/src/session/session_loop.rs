@@ -121,7 +121,7 @@ impl SessionLoop {
             Ok(()) => return,
             Err(error) => error.to_string(),
         };
-        let reason = format!("the node cannot go on: {reason}");
+        let reason = format!("the node cannot continue: {reason}");
         let failure = Failure::transient(Step::Session, FailureKind::System { reason: reason.clone() });
         self.send(&ToController::Failed(failure));
         self.flush();
@@ -208,7 +208,7 @@ impl SessionLoop {
                 }
                 Ok(None) => {}
                 Ok(Some(_)) => {
-                    self.lose("it spoke out of turn");
+                    self.lose("it sent an unexpected message");
                     break;
                 }
                 Err(error) => {
@@ -253,7 +253,7 @@ impl SessionLoop {
                 if let Some(running) = self.stream.as_ref().filter(|running| running.id == stream)
                     && running.proofs.send(proof).is_err()
                 {
-                    log::debug!("nobody reads the stream any more");
+                    log::debug!("nothing reads the stream any more");
                 }
             }
             ToAgent::Abort { stream, reason } => {
@@ -271,7 +271,7 @@ impl SessionLoop {
                 self.end(SessionOver::Ended(reason));
                 return Ok(Next::Stop);
             }
-            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it spoke out of turn"),
+            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it sent an unexpected message"),
         }
         Ok(Next::Continue)
     }
@@ -429,7 +429,7 @@ impl SessionLoop {
 
     fn report(&self, event: Event) {
         if self.to_node.send(event).is_err() {
-            log::debug!("nobody waits for the session's events any more");
+            log::debug!("nothing waits for the session's events any more");
         }
     }
 }

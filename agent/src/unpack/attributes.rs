@@ -174,12 +174,19 @@ impl Attributes {
         let Ok(kept) = kept else { return };
         if kept.st_mtime != tv_sec {
             let what = format!("its time is {} s instead of {tv_sec} s since 1970", kept.st_mtime);
-            notes.push(NoteKind::TimeLost, path, format!("{what}: its file system holds no other"));
+            notes.push(
+                NoteKind::TimeLost,
+                path,
+                format!(
+                    "{what}: its file system cannot store the original \
+                time"
+                ),
+            );
         } else if u64::try_from(tv_nsec).is_ok_and(|wanted| wanted != kept.st_mtime_nsec) {
             notes.push(
                 NoteKind::TimeLost,
                 path,
-                "its file system holds no such fraction of its time's second",
+                "its file system cannot store the fraction of a second in its time",
             );
         }
     }
@@ -222,11 +229,11 @@ impl Attributes {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP) => lost(name, "its file system cannot hold it"),
                 Err(Errno::PERM) if self.owner.is_none() => {
-                    lost(name, "it takes root to set it");
+                    lost(name, "only root can set it");
                 }
                 // A kernel that maintains EVM's HMAC itself accepts only signatures.
                 Err(Errno::PERM | Errno::INVAL) if SEALS.contains(&name.as_slice()) => {
-                    lost(name, "this kernel does not let it be set");
+                    lost(name, "this kernel does not allow it to be set");
                 }
                 Err(Errno::PERM | Errno::INVAL) if self.tolerant && name != CAPABILITY => {
                     lost(name, "its file system cannot hold it");
@@ -237,7 +244,7 @@ impl Attributes {
                 Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE)
                     if name != CAPABILITY && rustix::fs::fstatvfs(beside).is_ok_and(|fs| fs.f_bavail > 0) =>
                 {
-                    lost(name, "its file system holds no attributes that large");
+                    lost(name, "it is too large for its file system");
                 }
                 Err(errno) => return Err(UnpackError::system("set an extended attribute of", path, errno)),
             }

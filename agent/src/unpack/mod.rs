@@ -155,9 +155,7 @@ pub enum UnpackError {
         errno: Errno,
     },
     /// Two names in the archive are the same on this file system.
-    #[error(
-        "{path} and {other} of the same directory are one name on this file system, where case makes no difference"
-    )]
+    #[error("{path} and {other} are the same name on this file system, which ignores case")]
     Clash {
         /// The path in the archive.
         path: String,
@@ -312,7 +310,10 @@ impl<R: BufRead> Unpacker<'_, R> {
         let is_lost = |path: &[u8]| tree::inside(path).is_ok_and(|path| self.clashes.is_lost(&path));
         match &entry.kind {
             _ if is_lost(&entry.path) => Some("it is left out with its directory"),
-            Kind::HardLink { target } if is_lost(target) => Some("it is left out: its first name was"),
+            Kind::HardLink { target } if is_lost(target) => Some(
+                "it is left out: so was the file to which \
+                it links",
+            ),
             _ => None,
         }
     }

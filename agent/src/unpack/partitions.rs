@@ -66,12 +66,12 @@ impl<'a> Partitions<'a> {
         let found = self.wanted.iter().find(|partition| partition.name == *name);
         let to = found.ok_or_else(|| {
             UnpackError::Partitions(format!(
-                "the archive brings the golden partition {name}, which was not planned"
+                "the archive contains the golden partition {name}, which is not in the plan"
             ))
         })?;
         if !self.came.insert(name.clone()) {
             return Err(UnpackError::Partitions(format!(
-                "the archive brings the golden partition {name} twice"
+                "the archive contains the golden partition {name} twice"
             )));
         }
         // The decoder accepts nothing else for a partition.
@@ -102,7 +102,7 @@ impl<'a> Partitions<'a> {
         match self.wanted.iter().find(|partition| !self.came.contains(&partition.name)) {
             None => Ok(()),
             Some(Partition { name, .. }) => Err(UnpackError::Partitions(format!(
-                "the archive does not bring the golden partition {name}"
+                "the archive does not contain the golden partition {name}"
             ))),
         }
     }

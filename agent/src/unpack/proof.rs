@@ -30,7 +30,7 @@ fn is_kept(piece: &Kept<Written>) -> Result<(), UnpackError> {
         Ok(file) => file,
         Err(error) => {
             // Only root can read everything, and `/proc` may be missing.
-            log::debug!("{} is not read back: {error}", shown(path));
+            log::debug!("cannot read {} back to verify it: {error}", shown(path));
             return Ok(());
         }
     };
@@ -38,7 +38,7 @@ fn is_kept(piece: &Kept<Written>) -> Result<(), UnpackError> {
         return Ok(());
     }
     if file.metadata().map_err(failed)?.mtime().abs_diff(*changed) > EXACT {
-        log::warn!("{}: another program has written to it meanwhile; it is not compared", shown(path));
+        log::warn!("{}: another program wrote to it in the meantime; it is not verified", shown(path));
         return Ok(());
     }
     Err(UnpackError::NotKept { path: shown(path), offset: piece.offset })

@@ -87,7 +87,7 @@ impl<R> Unpacker<'_, R> {
         if flags.is_empty() {
             return false;
         }
-        let what = format!("it was there with {}, and is replaced", flags.names());
+        let what = format!("it existed with {}, and is replaced", flags.names());
         self.summary.notes.push(NoteKind::ImmutableReplaced, &place.path, what);
         true
     }

@@ -130,7 +130,7 @@ fn note_difference(
         lost(notes, path, &self::flag(flag), why);
     }
     for flag in now.flags.without(LAST).without(wanted.flags).each() {
-        let what = format!("the flag {} stays, which the original has not", flag.names());
+        let what = format!("the flag {} cannot be cleared; the original does not have it", flag.names());
         notes.push(NoteKind::InodeFlagLost, path, what);
     }
     if now.project != wanted.project {
@@ -154,7 +154,7 @@ fn flag(flags: Flags) -> String {
 
 fn lost(notes: &mut Notes, path: &[u8], what: &str, errno: Errno) {
     let why = match errno {
-        Errno::EPERM | Errno::EACCES => "it takes root to set it",
+        Errno::EPERM | Errno::EACCES => "only root can set it",
         Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL => "its file system cannot hold it",
         other => other.desc(),
     };

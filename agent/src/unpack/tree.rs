@@ -58,8 +58,8 @@ pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
 
 /// Shortens a path that is too long for a message.
 pub(super) fn beginning(path: &[u8]) -> String {
-    const MOST: usize = 200;
-    if path.len() > MOST { format!("{}...", shown(&path[..MOST])) } else { shown(path) }
+    const MAX_SHOWN: usize = 200;
+    if path.len() > MAX_SHOWN { format!("{}...", shown(&path[..MAX_SHOWN])) } else { shown(path) }
 }
 
 /// A name in an open directory.
@@ -192,7 +192,7 @@ impl Tree {
             fd = Rc::new(descend(&fd, part, make).map_err(|errno| match errno {
                 Errno::LOOP | Errno::NOTDIR => UnpackError::Refused {
                     path: shown(path),
-                    reason: "a part of its path is there and is no directory",
+                    reason: "part of its path exists and is not a directory",
                 },
                 errno => UnpackError::system("open the directory", path, errno),
             })?);

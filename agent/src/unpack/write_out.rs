@@ -31,7 +31,7 @@ pub(super) fn reserve(fd: &OwnedFd, segments: &[Segment]) {
     }
     for Segment { offset, len } in segments {
         if let Err(errno) = rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, *offset, *len) {
-            log::debug!("no room is reserved for a large file: {errno}");
+            log::debug!("cannot reserve space for a large file: {errno}");
             return;
         }
     }

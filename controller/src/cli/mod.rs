@@ -75,13 +75,13 @@ impl Cli {
                 LineError::Words(error) => error.into(),
                 LineError::Profile(error) => error,
             })
-            .with_context(|| format!("{run}: this kactl does not know its command line any more"))?;
+            .with_context(|| format!("{run}: this kactl no longer accepts its command line"))?;
         let config = Config::load(&again.config)?;
         log::info!("{run} goes on");
         match &again.command {
             Command::Run(args) => run::run(args, &config, Some(recorded)),
             Command::Send(args) => send::run(args, &config, Some(recorded)),
-            _ => Err(anyhow!("{run} is neither of 'kactl run' nor of 'kactl send'").into()),
+            _ => Err(anyhow!("{run} was started by neither 'kactl run' nor 'kactl send'").into()),
         }
     }
 }

@@ -126,11 +126,7 @@ impl Run {
         if NOT_IN_A_PROFILE.contains(&name) {
             return None;
         }
-        let long = self.command.get_arguments().find(|arg| arg.get_long() == Some(name));
-        long.or_else(|| {
-            let (_, letter) = LETTERS.iter().find(|(long, _)| *long == name)?;
-            self.command.get_arguments().find(|arg| arg.get_short() == Some(*letter))
-        })
+        self.command.get_arguments().find(|arg| name_of(arg) == Some(name))
     }
 
     /// Whether the command line has this option, or one that conflicts with it.
@@ -151,20 +147,22 @@ impl Run {
     }
 
     fn unknown(&self, setting: &Setting) -> String {
-        let letters = |arg: &Arg| {
-            let letter = arg.get_short()?;
-            LETTERS.iter().find(|(_, known)| *known == letter).map(|(long, _)| *long)
-        };
         let mut names: Vec<String> = self
             .command
             .get_arguments()
-            .filter_map(|arg| arg.get_long().or_else(|| letters(arg)))
+            .filter_map(name_of)
             .filter(|name| !NOT_IN_A_PROFILE.contains(name))
             .map(|name| format!("`{name}`"))
             .collect();
         names.sort();
         fault(setting, &format!("unknown option `{}`, expected one of {}", setting.name, names.join(", ")))
     }
+}
+
+/// The name of an option in a profile.
+fn name_of(arg: &Arg) -> Option<&str> {
+    let by_letter = |letter| LETTERS.iter().find(|(_, known)| *known == letter).map(|(name, _)| *name);
+    arg.get_long().or_else(|| arg.get_short().and_then(by_letter))
 }
 
 /// The arguments that a setting stands for.

@@ -54,7 +54,7 @@ pub fn run(args: &ConsoleArgs, config: &Config) -> CommandResult {
         Left::Ended(end) if end.status() > 0 => Exit::Of(end.status()),
         Left::Ended(_) => Exit::Ok,
         Left::Escaped => {
-            terminal::complain("kactl", "the shell is left");
+            terminal::complain("kactl", "the shell was left");
             Exit::Ok
         }
         Left::Stopped(signal) => {

@@ -34,7 +34,7 @@ pub fn run(args: &InitArgs, config_file: &Path) -> CommandResult {
     if args.force {
         new_keys(&directory, atomic::write)?;
         terminal::say(format_args!(
-            "made new keys in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
+            "created new keys in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
             directory.display()
         ));
         return Ok(Exit::Ok);
@@ -49,7 +49,7 @@ fn write_config(path: &Path) -> Result<(), FileError> {
     match atomic::create(path, TEMPLATE.as_bytes(), 0o644) {
         Ok(()) => terminal::say(format_args!("made {}", path.display())),
         Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {
-            terminal::say(format_args!("{} is there, kept as it is", path.display()));
+            terminal::say(format_args!("{} exists, and is kept", path.display()));
         }
         Err(e) => return Err(e),
     }
@@ -64,7 +64,7 @@ fn complete_keys(directory: &Path) -> CommandResult {
         (Ok(_), Ok(_)) => {
             keys::load(directory)?;
             terminal::say(format_args!(
-                "the keys in {} are there, kept as they are (--force makes new ones)",
+                "the keys in {} exist, and are kept (--force creates new ones)",
                 directory.display()
             ));
         }
@@ -72,13 +72,14 @@ fn complete_keys(directory: &Path) -> CommandResult {
             let join = JoinKey::generate(&controller)?;
             atomic::create(&keys::join_file(directory), join.to_text().as_bytes(), KEY_MODE)?;
             terminal::say(format_args!(
-                "made a new join key in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
+                "created a new join key in {}; run `kactl image`, or `kactl image --key-only` if there is \
+                 an image",
                 directory.display()
             ));
         }
         (Err(e), Err(f)) if missing(&e) && missing(&f) => {
             new_keys(directory, atomic::create)?;
-            terminal::say(format_args!("made the keys in {}", directory.display()));
+            terminal::say(format_args!("created the keys in {}", directory.display()));
         }
         (Err(e), Ok(_)) if missing(&e) => {
             let lost = keys::controller_file(directory);

@@ -26,13 +26,13 @@ pub fn open(args: &ResumeArgs, config: &Config) -> anyhow::Result<Recorded> {
     let run = recorded.directory.display();
     match recorded.book().ending() {
         None => {}
-        Some(Ending::Served) => bail!("{run} has ended: nothing is left to be done"),
+        Some(Ending::Served) => bail!("{run} has ended: nothing is left to do"),
         Some(Ending::SourceFailed(reason)) => bail!("{run} has ended: {reason}; start a new run"),
         Some(Ending::Nobody) => bail!("{run} has ended: no node came in time; start a new run"),
         Some(Ending::Stopped) => bail!("{run} was stopped; start a new run"),
     }
     let directory = &recorded.header.directory;
     env::set_current_dir(directory)
-        .with_context(|| format!("{run} was begun in {}, which cannot be entered", directory.display()))?;
+        .with_context(|| format!("{run} was started in {}, which cannot be entered", directory.display()))?;
     Ok(recorded)
 }

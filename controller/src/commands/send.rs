@@ -96,7 +96,8 @@ impl SourceArgs {
                 ensure!(!kind.is_dir(), "{} is a directory; send it with --dir", file.display());
                 ensure!(
                     kind.is_file() || kind.is_block_device() || kind.is_char_device(),
-                    "{} is a pipe or a socket, which can be read once, and hosts that come again need all of it: send \
+                    "{} is a pipe or a socket, which can be read once, and hosts that join again need all \
+                     of it: send \
                      it with --command, or put it into a file",
                     file.display()
                 );

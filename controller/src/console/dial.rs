@@ -44,12 +44,12 @@ pub enum ConsoleError {
     Unreachable(IpAddr, u16, io::Error),
     /// The peer is another machine, or the node has been restarted.
     #[error(
-        "what answers at {0} does not have the key with which this machine last joined: it may have booted again \
+        "the machine at {0} does not have the key with which this one last joined: it may have booted again \
          and not joined yet, or another machine has its address"
     )]
     OtherKey(IpAddr),
     /// No join key fits.
-    #[error("what answers at {0} has not booted with a join key of this golden node")]
+    #[error("the machine at {0} did not boot with a join key of this golden node")]
     OtherImage(IpAddr),
     /// The node refuses.
     #[error("{0}")]
@@ -184,7 +184,7 @@ impl Connection {
         }
         let received = |connection: &mut Self| match connection.channel.receive::<ToViewer>().map_err(lost)? {
             Some(Received::Message(message)) => Ok(Some(message)),
-            Some(_) => Err(lost("it says what makes no sense here")),
+            Some(_) => Err(lost("it sent an unexpected message")),
             None => Ok(None),
         };
         if let Some(message) = received(self)? {
@@ -196,7 +196,7 @@ impl Connection {
             return Err(lost("the node has closed it"));
         }
         if self.heard_at.elapsed() > SILENCE {
-            return Err(lost(format!("the node has said nothing for {} s", SILENCE.as_secs())));
+            return Err(lost(format!("the node has been silent for {} s", SILENCE.as_secs())));
         }
         received(self)
     }
@@ -265,7 +265,8 @@ impl Viewer {
             terminal::complain(
                 "kactl",
                 format_args!(
-                    "{label}: this is not proven to be that machine, only one that booted this golden node's image"
+                    "{label}: this is a machine that booted this golden node's image, but is not proven to \
+                     be that one"
                 ),
             );
         }

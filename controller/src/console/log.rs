@@ -29,7 +29,7 @@ pub fn show(
         match viewer.next(LOOK, &[])? {
             Some(ToViewer::Bytes(bytes)) => {
                 let written = out.write_all(&bytes).and_then(|()| out.flush());
-                written.map_err(|e| ConsoleError::Lost(format!("the output takes no more: {e}")))?;
+                written.map_err(|e| ConsoleError::Lost(format!("the output accepts no more data: {e}")))?;
             }
             Some(ToViewer::Ended(_)) => return Ok(()),
             Some(ToViewer::Refused { reason }) => return Err(ConsoleError::Refused(reason)),

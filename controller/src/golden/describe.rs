@@ -32,7 +32,7 @@ pub enum DescribeError {
         reason: String,
     },
     /// The table may have been read incorrectly.
-    #[error("{disk}: {damage}: mend the partition table, or write a description by hand")]
+    #[error("{disk}: {damage}: repair the partition table, or write a description by hand")]
     Damaged {
         /// The disk's name.
         disk: String,

@@ -178,7 +178,7 @@ pub enum PlanError {
         reason: String,
     },
     /// `-X` names the disk of `-p`.
-    #[error("disk {0} is both to be copied (-p) and to be left out (-X)")]
+    #[error("disk {0} is both copied (-p) and left out (-X)")]
     Excluded(String),
     /// `-x` does not name a directory.
     #[error("-x {dir}: expected a directory of this machine", dir = .0.display())]

@@ -21,7 +21,7 @@ pub enum Busy {
     )]
     Mounted(PathBuf),
     /// It is mounted, and the kernel does not report whether it is frozen.
-    #[error("whether {at} is frozen cannot be told: {error}", at = .at.display())]
+    #[error("cannot determine whether {at} is frozen: {error}", at = .at.display())]
     Unknown {
         /// The mount point.
         at: PathBuf,
@@ -29,7 +29,7 @@ pub enum Busy {
         error: io::Error,
     },
     /// It is in use as swap.
-    #[error("it is swapped to: copy it as `swap`, or end that with swapoff")]
+    #[error("it is in use as swap: copy it as `swap`, or stop that with swapoff")]
     Swap,
     /// Another device is built on it.
     #[error("it is part of {0}, which writes to it")]
@@ -38,10 +38,10 @@ pub enum Busy {
     #[error("an unknown program has it open exclusively")]
     Exclusive,
     /// The number of 512-byte sectors that were written while it was read.
-    #[error("{0} sectors were written to it while it was read: stop whoever does that, and run again")]
+    #[error("{0} sectors were written to it while it was read: stop the program that does so, and run again")]
     Written(u64),
     /// It cannot be examined.
-    #[error("who uses it cannot be told: {0}")]
+    #[error("cannot determine what uses it: {0}")]
     Io(io::Error),
 }
 

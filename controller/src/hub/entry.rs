@@ -39,16 +39,16 @@ fn check_lease(leases: &Path, peer: IpAddr, card: Option<Mac>) -> Result<(), Str
     let text = match fs::read_to_string(leases) {
         Ok(text) => text,
         Err(error) => {
-            log::warn!("{}: {error}: it cannot be seen who has which address", leases.display());
+            log::warn!("{}: {error}: cannot check which machine has which address", leases.display());
             return Ok(());
         }
     };
     let Some(owner) = owner(&text, peer) else {
-        return Err(format!("'kactl pxe' has given the address {peer} to nobody"));
+        return Err(format!("'kactl pxe' has not assigned the address {peer}"));
     };
     match (owner.parse::<Mac>(), card) {
         (Ok(owner), Some(card)) if owner != card => {
-            Err(format!("it claims the card {card}, and 'kactl pxe' has given {peer} to {owner}"))
+            Err(format!("it claims the card {card}, but 'kactl pxe' has assigned {peer} to {owner}"))
         }
         _ => Ok(()),
     }

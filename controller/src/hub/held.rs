@@ -112,7 +112,8 @@ impl Held {
                 return None;
             }
             log::error!(
-                "{}: the journal's disk has not answered for {} s: the run goes on, and may not be resumed right",
+                "{}: the journal's disk has not responded for {} s: the run continues, but resuming it may \
+                 fail",
                 self.session.name(),
                 MAX_SYNC.as_secs()
             );

@@ -61,7 +61,7 @@ impl Logs {
             let (label, offset) = (&piece.label, piece.offset);
             log::error!("the log of {label} lacks {length} bytes at {offset}: the disk for logs is too slow");
         } else if self.pieces.as_ref().is_none_or(|pieces| pieces.send(piece).is_err()) {
-            log::error!("nobody stores the nodes' logs any more");
+            log::error!("the nodes' logs are no longer stored");
         }
     }
 }
@@ -98,7 +98,7 @@ impl Files {
         let length = self.open.get(&piece.node).map_or(0, |log| log.length);
         let more = end.saturating_sub(length);
         self.quota = self.quota.checked_sub(more).ok_or_else(|| {
-            io::Error::other("the nodes of this session have sent more log than all of them together may")
+            io::Error::other("the nodes of this session have exceeded their common limit for logs")
         })?;
         let log = match self.open.entry(piece.node) {
             Entry::Occupied(entry) => entry.into_mut(),

@@ -359,7 +359,7 @@ impl EventLoop {
             NetEvent::Message(message) => match (*message, self.owners.get(&connection)) {
                 // It must wait for its welcome, which follows once the join is in the journal.
                 (_, None) if self.arriving.contains_key(&connection) => {
-                    self.refuse(connection, "it speaks before it is welcomed");
+                    self.refuse(connection, "it sent a message before its welcome");
                 }
                 (ToController::Hello(hello), None) => {
                     if let Err(answer) = self.join(connection, *hello, now) {
@@ -368,7 +368,7 @@ impl EventLoop {
                     }
                 }
                 (ToController::Hello(_), Some(_)) => {
-                    let reason = "it says hello twice on one connection";
+                    let reason = "it sent two hellos on one connection";
                     self.refuse(connection, reason);
                     self.forget(connection, reason);
                 }
@@ -420,7 +420,7 @@ impl EventLoop {
         }
         let name = hello.session.clone();
         if !session_names::is_valid(&name) {
-            return Err(ToAgent::Refused { reason: "that is no session's name".into() });
+            return Err(ToAgent::Refused { reason: "that is not a session name".into() });
         }
         let Some(held) = self.sessions.get_mut(&name) else {
             return Err(match registry::lookup(&self.directory, &name) {
@@ -452,7 +452,7 @@ impl EventLoop {
     /// Logs each address and reason of a rejection once: a host that keeps asking must not fill the log.
     fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
         if self.complained.len() < MAX_NAMED && self.complained.insert((peer, reason.to_owned())) {
-            log::warn!("{session}: {peer} is refused: {reason}");
+            log::warn!("{session}: {peer} is rejected: {reason}");
         }
     }
 
@@ -494,7 +494,7 @@ impl EventLoop {
         let (sessions, now) = (&mut self.sessions, self.start.elapsed());
         self.sockets.serve(|name| match sessions.get_mut(name) {
             Some(held) => held.go(now),
-            None => Err(format!("no session '{name}' is held")),
+            None => Err(format!("there is no session '{name}'")),
         });
     }
 
@@ -552,7 +552,7 @@ impl EventLoop {
                     self.owners.remove(&connection);
                 }
             }
-            other => log::debug!("{session}: nothing is to be done for {other:?}"),
+            other => log::debug!("{session}: unexpected effect {other:?}"),
         }
     }
 

@@ -184,12 +184,12 @@ impl Net {
             match self.sockets.accept() {
                 Ok(Some((stream, peer))) => {
                     if let Err(error) = self.take(stream, peer) {
-                        log::warn!("the connection of {peer} could not be taken: {error}");
+                        log::warn!("cannot accept the connection from {peer}: {error}");
                     }
                 }
                 Ok(None) => return,
                 Err(e) => {
-                    log::warn!("a connection could not be accepted: {e}");
+                    log::warn!("cannot accept a connection: {e}");
                     return;
                 }
             }
@@ -229,7 +229,13 @@ impl Net {
         let mut reads = 0;
         loop {
             if self.keeps_too_much(id) {
-                self.drop_connection(id, "its address sends too many long messages at once".into(), happened);
+                self.drop_connection(
+                    id,
+                    "its address is sending too many long messages at \
+                    once"
+                        .into(),
+                    happened,
+                );
                 return;
             }
             let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -297,7 +303,7 @@ impl Net {
         };
         if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
             self.full = Some(Instant::now());
-            log::warn!("{peer} cannot join: {full}, and no more are taken");
+            log::warn!("{peer} cannot join: {full}, and no more are accepted");
         }
         Err(full)
     }
@@ -354,7 +360,7 @@ impl Net {
         if connection.proven {
             happened.push((id, NetEvent::Closed(reason)));
         } else {
-            log::debug!("a connection of {} has not proved itself: {reason}", connection.peer);
+            log::debug!("a connection from {} did not authenticate: {reason}", connection.peer);
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum ResumeError {
         source: io::Error,
     },
     /// Another process holds the run.
-    #[error("another process holds {}: only one may go on with a run; end that one first", path.display())]
+    #[error("another process holds {}: only one may continue a run; stop that one first", path.display())]
     Held {
         /// The file.
         path: PathBuf,
@@ -129,7 +129,7 @@ impl Recorded {
         file.read_to_end(&mut bytes).map_err(read(&path))?;
         let Parsed { events, length, lines } = parse(&path, &bytes)?;
         if length < bytes.len() as u64 {
-            log::warn!("{}: the last line was not written to its end, and does not count", path.display());
+            log::warn!("{}: the last line is incomplete, and is ignored", path.display());
         }
         Ok(Self { directory, header, events, file, length, lines })
     }
@@ -171,10 +171,10 @@ pub(super) fn check(path: &Path, is_directory: bool) -> Result<(), ResumeError> 
     let is =
         fs::symlink_metadata(path).map_err(|source| ResumeError::Read { path: path.to_owned(), source })?;
     if is.is_symlink() {
-        return Err(not_ours("it is a symbolic link: put what it names in its place"));
+        return Err(not_ours("it is a symbolic link: replace it with its target"));
     }
     if is.is_dir() != is_directory || !is_directory && !is.is_file() {
-        return Err(not_ours("it is not what it should be: remove it if you do not know it"));
+        return Err(not_ours("it has the wrong type: remove it if it is not yours"));
     }
     if is.uid() != geteuid().as_raw() {
         return Err(not_ours(&format!(
@@ -183,7 +183,7 @@ pub(super) fn check(path: &Path, is_directory: bool) -> Result<(), ResumeError> 
         )));
     }
     if is.mode() & 0o022 != 0 {
-        return Err(not_ours("others can write it: look at it, and `chmod go-w` it if it is as it was"));
+        return Err(not_ours("others can write to it: check it, and `chmod go-w` it if it is unchanged"));
     }
     Ok(())
 }
@@ -226,7 +226,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Parsed, ResumeError> {
                 _ if is_last => break,
                 Ok(_) => break,
                 Err(error) => {
-                    let (path, problem) = (path.to_owned(), format!("this is no event: {error}"));
+                    let (path, problem) = (path.to_owned(), format!("this is not an event: {error}"));
                     return Err(ResumeError::Line { path, line: index + 1, problem });
                 }
             }
@@ -270,7 +270,7 @@ mod tests {
     fn what_cannot_be_read_is_named_with_its_line() {
         let damaged = LINES.replace("\"ready\"", "\"reaDy\"");
         let error = read(&damaged).unwrap_err();
-        assert!(error.starts_with("events:2: this is no event: "), "{error}");
+        assert!(error.starts_with("events:2: this is not an event: "), "{error}");
         let newer = LINES.replace("\"schema\":1", "\"schema\":2");
         let error = read(&newer).unwrap_err();
         assert!(error.contains("version 2") && error.contains("newer kactl"), "{error}");
@@ -286,9 +286,9 @@ mod tests {
         fs::create_dir(path("lab-1")).unwrap();
         fs::create_dir(path("lab-2")).unwrap();
         symlink(path("lab-2"), path("lab-10")).unwrap();
-        assert!(open("lab").ends_with("lab-10: it is a symbolic link: put what it names in its place"));
+        assert!(open("lab").ends_with("lab-10: it is a symbolic link: replace it with its target"));
         fs::set_permissions(path("lab-1"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(open("lab-1").contains("others can write it"), "{}", open("lab-1"));
+        assert!(open("lab-1").contains("others can write to it"), "{}", open("lab-1"));
         assert!(open("lab-2").contains("cannot read"), "it has no events");
     }
 

@@ -176,7 +176,7 @@ impl Log {
                 self.length += self.waiting.len() as u64;
                 self.waiting.clear();
                 if std::mem::take(&mut self.is_failing) {
-                    log::warn!("the journal is written again, and lacks nothing");
+                    log::warn!("the journal is being written again, and is complete");
                 }
             }
             Err(error) => {
@@ -184,8 +184,8 @@ impl Log {
                 let cut = self.file.set_len(self.length);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     log::error!(
-                        "the journal cannot be written: {error}; the run goes on, and could only be resumed from what \
-                         was written before"
+                        "the journal cannot be written: {error}; the run continues, and could only be \
+                         resumed from what was written before"
                     );
                     if let Err(error) = cut {
                         log::error!("the journal's last line cannot be cut off: {error}");

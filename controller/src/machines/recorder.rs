@@ -166,17 +166,7 @@ mod tests {
     use std::time::SystemTime;
 
     fn status(nodes: Vec<NodeStatus>) -> RunStatus {
-        RunStatus {
-            name: "lab".into(),
-            session: "lab".into(),
-            started: SystemTime::now(),
-            sent: 0,
-            total: None,
-            notes: Tally::default(),
-            limit: None,
-            limits: Vec::new(),
-            nodes,
-        }
+        RunStatus { nodes, ..RunStatus::new("lab", "lab", SystemTime::now()) }
     }
 
     #[test]

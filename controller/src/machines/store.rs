@@ -30,7 +30,8 @@ pub enum StoreError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file is not such a record.
-    #[error("{} is no machine's file: remove it, and the machine is recorded again when it joins: {error}", path.display())]
+    #[error("{} is not a machine's file: remove it, and the machine is recorded again when it joins: \
+        {error}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -38,7 +39,7 @@ pub enum StoreError {
         error: serde_json::Error,
     },
     /// A later version of ka has written it.
-    #[error("{} has version {version}, and this kactl knows {VERSION}: it is left as it is", path.display())]
+    #[error("{} has version {version}, and this kactl knows {VERSION}: it is left unchanged", path.display())]
     Newer {
         /// The file.
         path: PathBuf,

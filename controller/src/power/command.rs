@@ -34,7 +34,12 @@ impl<'a> Site<'a> {
         let mac = self.target.mac.map(|mac| mac.to_string()).unwrap_or_default();
         command.args(["-c", self.command]).stdin(Stdio::null());
         command.env("KA_ACTION", action).env("KA_NODE", &self.target.label).env("KA_MAC", mac);
-        let failed = |why: String| PowerError::Failed(format!("its command does not do '{action}': {why}"));
+        let failed = |why: String| {
+            PowerError::Failed(format!(
+                "its command does not support '{action}': \
+            {why}"
+            ))
+        };
         let output = tool::output(&mut command, LIMIT).map_err(|e| failed(e.to_string()))?;
         if output.end.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());

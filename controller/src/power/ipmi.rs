@@ -85,7 +85,7 @@ fn judge(address: &str, said: &str, words: &[&str]) -> PowerError {
         said.lines().filter(|line| !line.starts_with("Loading IANA") && !line.contains("Cipher Suites"));
     let said = shown::reason(&lines.collect::<Vec<_>>().join("\n"));
     let what = words.join(" ");
-    PowerError::Failed(format!("its BMC {address} does not do '{what}': {said}"))
+    PowerError::Failed(format!("its BMC {address} does not support '{what}': {said}"))
 }
 
 impl Switch for Bmc<'_> {
@@ -94,9 +94,11 @@ impl Switch for Bmc<'_> {
         match said.lines().rev().find_map(|line| line.trim().strip_prefix("Chassis Power is ")) {
             Some("on") => Ok(State::On),
             Some("off") => Ok(State::Off),
-            _ => {
-                Err(PowerError::Failed(format!("ipmitool does not tell its power: {}", shown::reason(&said))))
-            }
+            _ => Err(PowerError::Failed(format!(
+                "ipmitool does not report its power state: \
+                    {}",
+                shown::reason(&said)
+            ))),
         }
     }
 
@@ -109,7 +111,7 @@ impl Switch for Bmc<'_> {
         let uefi: &[&str] = if self.uefi { &["options=efiboot"] } else { &[] };
         self.chassis(&[&["bootdev", "pxe"], uefi].concat()).map(drop).map_err(|error| match error {
             PowerError::Failed(why) => {
-                PowerError::Unsupported(format!("it cannot be made to boot from the network once: {why}"))
+                PowerError::Unsupported(format!("its next boot cannot be set to the network: {why}"))
             }
             other => other,
         })
@@ -141,7 +143,7 @@ mod tests {
             (
                 "Loading IANA PEN Registry...\nSet Chassis Boot Parameter 4 failed: Unspecified error\n".to_owned(),
                 PowerError::Failed(
-                    "its BMC b does not do 'bootdev pxe': Set Chassis Boot Parameter 4 failed: Unspecified error".into(),
+                    "its BMC b does not support 'bootdev pxe': Set Chassis Boot Parameter 4 failed: Unspecified error".into(),
                 ),
             ),
         ] {

@@ -90,7 +90,11 @@ fn packet(mac: Mac, secure_on: Option<&[u8]>) -> Vec<u8> {
 
 impl Switch for Card<'_> {
     fn status(&self) -> Result<State, PowerError> {
-        Err(PowerError::Unsupported("it has no [[bmc]], and its card does not tell whether it is on".into()))
+        Err(PowerError::Unsupported(
+            "it has no [[bmc]], and its card does not report whether it is \
+            on"
+            .into(),
+        ))
     }
 
     fn change(&self, action: Action) -> Result<State, PowerError> {

@@ -20,7 +20,7 @@ const BEGINS: &str = "ok";
 #[non_exhaustive]
 pub enum GoError {
     /// No process serves the session.
-    #[error("no session '{0}' waits on this machine")]
+    #[error("no session '{0}' is waiting on this machine")]
     None(String),
     /// Its process refuses.
     #[error("{0}")]
@@ -126,10 +126,10 @@ mod tests {
     fn a_session_is_told_to_go() {
         let directory = tempfile::tempdir().unwrap();
         let ask = |session: &str| go(directory.path(), session).map_err(|e| e.to_string());
-        assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
+        assert_eq!(ask("a"), Err("no session 'a' is waiting on this machine".into()));
         // A killed session has left its socket behind.
         drop(UnixListener::bind(socket(directory.path(), "a")).unwrap());
-        assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
+        assert_eq!(ask("a"), Err("no session 'a' is waiting on this machine".into()));
         let sockets = GoSockets::bind(directory.path(), &["a".into(), "b".into()]).unwrap();
         for (session, answer) in [("a", Ok(())), ("b", Err("not b".to_owned()))] {
             let answered = thread::scope(|scope| {

@@ -77,7 +77,7 @@ pub enum Allowed {
 #[non_exhaustive]
 pub enum LeaseError {
     /// Another process holds it.
-    #[error("a run named {name} is going on already ({})", path.display())]
+    #[error("a run named {name} is already active ({})", path.display())]
     Held {
         /// The run's name.
         name: String,
@@ -85,7 +85,7 @@ pub enum LeaseError {
         path: PathBuf,
     },
     /// The name cannot be a file name.
-    #[error("'{name}' is no name for a run: {reason}")]
+    #[error("'{name}' is not a valid name for a run: {reason}")]
     Name {
         /// The name.
         name: String,

@@ -22,7 +22,7 @@ const LOOKUP: Duration = Duration::from_millis(200);
 #[non_exhaustive]
 pub enum RegistryError {
     /// Another process serves it.
-    #[error("a session '{0}' runs on this machine already; choose another --session")]
+    #[error("a session '{0}' is already active on this machine; choose another --session")]
     Taken(String),
     /// Other users can change the directory of sessions or the session's file.
     #[error(transparent)]

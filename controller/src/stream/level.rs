@@ -48,7 +48,7 @@ const QUICK: f64 = 0.3;
 /// The share of the compressors' time that a level may need: reading and hashing need the processors, too.
 const ENOUGH: f64 = 0.6;
 /// If the fastest level needs at most this share, compression is worth a trial while it is off.
-const MOST: f64 = 0.85;
+const MAX_SHARE: f64 = 0.85;
 /// The number of periods for which a level that was too slow is not tried again.
 const MEMORY: u32 = 100;
 /// The factor by which a lower level must be better in a trial to be kept; a higher level may be worse by the
@@ -226,7 +226,7 @@ impl Level {
         let Some(work) = self.work.filter(|_| period.narrow && self.wait == 0) else { return };
         let needed = period.rate * work;
         let fastest = LEVELS[0].1;
-        if needed * fastest <= MOST {
+        if needed * fastest <= MAX_SHARE {
             let fits = LEVELS.iter().rev().find(|(_, cost)| needed * cost <= ENOUGH);
             self.begin(fits.map_or(FASTEST, |(level, _)| *level), period, seen);
         }

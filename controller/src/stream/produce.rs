@@ -40,7 +40,7 @@ pub enum ProduceError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The receiver of the blocks has ended.
-    #[error("the stream was given up")]
+    #[error("the stream was aborted")]
     GivenUp,
     /// Compression failed.
     #[error("zstd failed: {0}")]

@@ -26,6 +26,11 @@ pub trait Source: Send + Sync {
     /// [`SourceError`] if the source cannot be read to its end, or `out` accepts no more.
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError>;
 
+    /// The size of the stream in bytes, if known before it is read.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
     /// The stream has been abandoned: a source that waits for something must end its attempt.
     fn give_up(&self) {}
 
@@ -41,6 +46,10 @@ pub struct Tuned(pub Arc<dyn Source>, pub Settings);
 impl Source for Tuned {
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         self.0.write(out)
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.0.length()
     }
 
     fn give_up(&self) {
@@ -66,7 +75,8 @@ pub enum SourceError {
     },
     /// A file was truncated while it was read.
     #[error(
-        "{}: it had {announced} bytes and has {read}: it was cut while it was read; send it when nobody writes to it",
+        "{}: it shrank from {announced} to {read} bytes while it was read; send it when no program writes \
+         to it",
         path.display()
     )]
     Shrunk {
@@ -92,7 +102,7 @@ pub enum SourceError {
     #[error(transparent)]
     View(#[from] ViewError),
     /// The stream was abandoned while the source was read.
-    #[error("the stream was given up: {0}")]
+    #[error("the stream was aborted: {0}")]
     Stream(io::Error),
 }
 
@@ -178,7 +188,7 @@ impl GoldenSource {
     fn begin(&self) -> Result<Reader<'_>, SourceError> {
         let mut readers = self.readers();
         if readers.over {
-            return Err(SourceError::Stream(io::Error::other("nothing is read any more")));
+            return Err(SourceError::Stream(io::Error::other("nothing reads the stream any more")));
         }
         readers.count += 1;
         Ok(Reader(self))
@@ -217,6 +227,12 @@ impl Source for GoldenSource {
 pub struct FileSource(pub PathBuf);
 
 impl Source for FileSource {
+    /// Unknown for a file of size zero, which may be one of the kernel's.
+    fn length(&self) -> Option<u64> {
+        let file = File::open(&self.0).ok()?;
+        size(&file, &file.metadata().ok()?).ok().filter(|size| *size > 0)
+    }
+
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let error = |error| SourceError::Read { path: self.0.clone(), error };
         let mut file = File::open(&self.0).map_err(error)?;
@@ -259,14 +275,12 @@ fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
     if !before.is_file() {
         None
     } else if now.len() > before.len() {
-        Some(
-            "it grew while it was read; its copy has as much as it had at first, and may be of no single moment",
-        )
+        Some("it grew while it was read; its copy has the original length, and may be inconsistent")
     } else if written(now) != written(before) {
-        Some("it was written to while it was read; its copy may be of no single moment")
+        Some("it was written to while it was read; its copy may be inconsistent")
     } else if (now.ctime(), now.ctime_nsec()) != (before.ctime(), before.ctime_nsec()) {
         // A writer can set the modification time back, but not this one.
-        Some("its times or other attributes were set while it was read; its copy may be of no single moment")
+        Some("its times or other attributes were set while it was read; its copy may be inconsistent")
     } else {
         None
     }

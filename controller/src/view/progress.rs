@@ -234,15 +234,9 @@ mod tests {
         let mut lines = Lines::new(Box::new(out.clone()));
         let start = Instant::now();
         let mut status = RunStatus {
-            name: "monday".into(),
-            session: "kainstall".into(),
-            started: SystemTime::UNIX_EPOCH,
-            sent: 0,
             total: Some(200_000_000),
-            limit: None,
-            limits: Vec::new(),
-            notes: Tally::default(),
             nodes: vec![node(1)],
+            ..RunStatus::new("monday", "kainstall", SystemTime::UNIX_EPOCH)
         };
         lines.update(&status, start);
         lines.update(&status, start);
@@ -280,15 +274,9 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
     fn the_live_display_follows_nodes_that_come() {
         let mut live = Live::new(ProgressDrawTarget::hidden());
         let mut status = RunStatus {
-            name: "monday".into(),
-            session: "kainstall".into(),
-            started: SystemTime::UNIX_EPOCH,
             sent: 5,
-            total: None,
-            limit: None,
-            limits: Vec::new(),
-            notes: Tally::default(),
             nodes: vec![node(1)],
+            ..RunStatus::new("monday", "kainstall", SystemTime::UNIX_EPOCH)
         };
         live.update(&status);
         status.nodes.push(node(2));

@@ -307,15 +307,9 @@ mod tests {
 
     fn ended(nodes: Vec<NodeStatus>) -> (RunStatus, Transfer) {
         let status = RunStatus {
-            name: "monday".into(),
-            session: "kainstall".into(),
-            started: SystemTime::UNIX_EPOCH,
             sent: 792_000_000,
-            total: None,
-            limit: None,
-            limits: Vec::new(),
-            notes: Tally::default(),
             nodes,
+            ..RunStatus::new("monday", "kainstall", SystemTime::UNIX_EPOCH)
         };
         let transfer = Transfer {
             uncompressed: 792_000_000,

@@ -184,7 +184,10 @@ fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
         shape(begun) == shape(now),
         "the golden node's disks are not laid out as they were when this run began: start a new run"
     );
-    log::info!("the golden node is read again, as it is now: nodes of this round get what has changed since");
+    log::info!(
+        "the golden node is read again in its current state: the nodes of this round get later \
+        changes, too"
+    );
     Ok(begun.clone())
 }
 
@@ -193,7 +196,7 @@ fn until(at: Moment) -> anyhow::Result<()> {
     let now = || i64::try_from(record::now()).unwrap_or(i64::MAX);
     let at = at.after(now()).map_err(|why| anyhow!("--at: {why}"))?;
     let left = |at: i64| Duration::from_secs(u64::try_from(at.saturating_sub(now())).unwrap_or(0));
-    log::info!("everything is ready; the run begins in {}", units::duration(left(at)));
+    log::info!("everything is ready; the run starts in {}", units::duration(left(at)));
     while !left(at).is_zero() {
         thread::sleep(left(at).min(LOOK_AT_CLOCK));
     }
@@ -443,7 +446,7 @@ fn hub_setup(run: &str, stream: &Streaming, config: &Config) -> HubSetup {
         None => Entry::default(),
     };
     if !entry.own_secret {
-        log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
+        log::info!("no active 'kactl pxe' has a secret for each run: every holder of join.key can join");
     }
     let machines = Some((Store::of(&config.directories.state), run.to_owned()));
     HubSetup { entry, machines, ..HubSetup::new(config, stream.listen, interface) }
@@ -487,6 +490,7 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
 fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
     SessionSpec {
         only: listed(&request.permission),
+        total: Some(plans.target.plan.storage.used()),
         plans: Some(plans),
         delay: request.delay,
         patience: request.stream.patience.unwrap_or(PATIENCE),
@@ -508,7 +512,7 @@ fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lea
     let other = port != config.ports.control;
     if server.is_none() && other {
         log::info!(
-            "port {} is another session's; it sends this run's nodes on to port {port}",
+            "another session owns port {}; it redirects this run's nodes to port {port}",
             config.ports.control
         );
     }

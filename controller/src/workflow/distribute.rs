@@ -54,6 +54,7 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
         }
         None => SessionSpec {
             timeout: stream.timeout,
+            total: source.length(),
             ..stream.session(session, *wanted, AdmissionPolicy::First)
         },
     };

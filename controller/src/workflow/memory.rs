@@ -34,7 +34,7 @@ impl Memory {
         }
         let directory = journal::new_directory(&directories.journals(), name)?;
         let journal = Journal::create(&directory)?;
-        log::info!("what happens is written to {}", directory.display());
+        log::info!("the journal of this run is {}", directory.display());
         Ok(Self { directory, journal, resume: None })
     }
 }
@@ -67,7 +67,8 @@ pub(super) fn header(session: SessionSpec, keys: &Keys, logs: Option<PathBuf>) -
 pub(super) fn same_keys(recorded: &Recorded, keys: Keys, directory: &Path) -> anyhow::Result<Keys> {
     ensure!(
         recorded.header.controller == keys.controller.public,
-        "{} is not the key with which {} began, and its nodes would not believe it: put the old key back, or start a new \
+        "{} is not the key with which {} began, and its nodes would not trust it: restore the old key, or \
+         start a new \
          run",
         keys::controller_file(directory).display(),
         recorded.directory.display()
@@ -81,7 +82,7 @@ pub(super) fn same_keys(recorded: &Recorded, keys: Keys, directory: &Path) -> an
 pub(super) fn same_port(recorded: &Recorded, port: u16) -> anyhow::Result<()> {
     ensure!(
         recorded.header.port == port,
-        "port {}, at which the nodes look for {}, is another process's: end that one first",
+        "another process owns port {}, at which the nodes look for {}: stop it first",
         recorded.header.port,
         recorded.directory.display()
     );

@@ -119,15 +119,8 @@ mod tests {
         let mut node = NodeStatus::vanished(Mac([2, 0, 0, 0, 0, 1]));
         node.failure = Some(Failure::own(Step::Receive, FailureKind::System { reason: "no\nspace".into() }));
         let mut status = RunStatus {
-            name: "lab".into(),
-            session: "lab".into(),
-            started: SystemTime::now(),
-            sent: 0,
-            total: None,
-            notes: Tally::default(),
-            limit: None,
-            limits: Vec::new(),
             nodes: vec![NodeStatus { may_come_again: true, ..node.clone() }],
+            ..RunStatus::new("lab", "lab", SystemTime::now())
         };
         notify.look(&status);
         status.nodes = vec![node];

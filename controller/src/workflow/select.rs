@@ -59,15 +59,16 @@ pub struct Selected {
 #[non_exhaustive]
 pub enum SelectError {
     /// The operator answered no or nothing.
-    #[error("nobody said yes: no machine was touched")]
+    #[error("not confirmed: no machine was touched")]
     Declined,
     /// There is no terminal to ask the question.
     #[error(
-        "nobody can be asked: name the machines with --nodes FILE, or take the first that come with --yes"
+        "there is no terminal to ask on: name the machines with --nodes FILE, or take the first that come \
+         with --yes"
     )]
     NobodyToAsk,
     /// There is no terminal to type the codes.
-    #[error("--confirm-codes: there is no terminal on which anybody could type the machines' codes")]
+    #[error("--confirm-codes: there is no terminal on which to type the machines' codes")]
     NobodyToType,
     /// The terminal failed.
     #[error("cannot ask")]
@@ -112,7 +113,7 @@ pub fn select(
             if has_code(arrival, &report, dialogue)? {
                 known.push((arrival, report));
             } else {
-                let reason = "nobody typed the code that its screen should show";
+                let reason = "the code on its screen was not typed";
                 selected.refused.insert(arrival.mac, reason.to_owned());
             }
         }
@@ -173,10 +174,10 @@ fn confirmed(
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
     for (mac, reason) in refused.iter().take(MAX_REFUSED) {
-        writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
+        writeln!(output, "{mac} is rejected, and left unchanged: {}", shown::reason(reason))?;
     }
     if let Some(more) = refused.len().checked_sub(MAX_REFUSED).filter(|more| *more > 0) {
-        writeln!(output, "and {more} more machines are refused, and stay as they are")?;
+        writeln!(output, "and {more} more machines are rejected, and left unchanged")?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
     loop {
@@ -347,7 +348,7 @@ mod tests {
         assert!(reasons[1].contains("this machine has no such disk"), "{reasons:?}");
         let (chosen, shown) = ask(&waiting, "yes\n");
         assert_eq!(chosen.unwrap(), [mac(3), mac(4)]);
-        assert!(shown.contains("52:54:00:00:00:02 is refused, and stays as it is: sda"), "{shown}");
+        assert!(shown.contains("52:54:00:00:00:02 is rejected, and left unchanged: sda"), "{shown}");
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn wake_missing(wake: &Wake, seen: &Mutex<BTreeSet<Mac>>, ours: &mut BTreeSet<Ma
         let labels: Vec<&str> = missing.iter().map(|(_, target)| target.label.as_str()).collect();
         let (retry, count) = (wake.retry.as_secs(), labels.len());
         log::warn!(
-            "{count} machines have not appeared within {retry} s, and are woken again: {}",
+            "{count} machines did not appear within {retry} s, and are woken again: {}",
             node_set::fold(labels)
         );
     }
@@ -222,17 +222,7 @@ mod tests {
         waking.appeared.lock().unwrap().insert(Mac([2, 0, 0, 0, 0, 1]));
         assert_eq!(waking.missing(), ["n2"]);
         // The first has gone again before the run began: the report does not have it.
-        let mut status = RunStatus {
-            name: "lab".into(),
-            session: "lab".into(),
-            started: std::time::SystemTime::now(),
-            sent: 0,
-            total: None,
-            notes: ka::notes::Tally::default(),
-            limit: None,
-            limits: Vec::new(),
-            nodes: Vec::new(),
-        };
+        let mut status = RunStatus::new("lab", "lab", std::time::SystemTime::now());
         assert_eq!(waking.gone(&status), ["n1"]);
         status.nodes.push(crate::status::NodeStatus::vanished(Mac([2, 0, 0, 0, 0, 1])));
         assert!(waking.gone(&status).is_empty());

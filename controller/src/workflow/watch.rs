@@ -27,7 +27,7 @@ pub(super) fn until_over(
 ) -> Result<Snapshot, FatalError> {
     loop {
         let Some(snapshot) = hub.snapshot(session) else {
-            return Err(anyhow!("no session {session} is held").into());
+            return Err(anyhow!("there is no session {session}").into());
         };
         progress.update(&snapshot.status, Instant::now());
         also(&snapshot);

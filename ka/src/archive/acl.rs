@@ -17,7 +17,7 @@ const OTHER: u16 = 0x20;
 /// Converts an ACL's text to binary; `None` if the text is empty, or if the file `has_mode` bits that say the
 /// same.
 pub(super) fn from_text(text: &[u8], has_mode: bool) -> Result<Option<Vec<u8>>, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "its ACL is no text".to_owned())?;
+    let text = std::str::from_utf8(text).map_err(|_| "its ACL is not text".to_owned())?;
     let mut entries = Vec::new();
     for line in text.split([',', '\n']) {
         let line = line.split('#').next().unwrap_or_default().trim();

@@ -131,7 +131,7 @@ impl<R: BufRead> Decoder<R> {
     fn payload(&mut self, header: &Header, start: u64, most: usize) -> Result<Vec<u8>, ArchiveError> {
         let wrong = |problem: String| malformed(start, "an extended header", problem);
         let size =
-            block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is no number".into()))?;
+            block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is not a number".into()))?;
         let size = usize::try_from(size)
             .ok()
             .filter(|&size| size <= most)
@@ -162,7 +162,7 @@ impl<R: BufRead> Decoder<R> {
 
         let old = header.as_old();
         let field = |value: Option<u64>, field: &[u8], what: &str| {
-            value.or_else(|| block::unsigned(field)).ok_or_else(|| at(format!("its {what} is no number")))
+            value.or_else(|| block::unsigned(field)).ok_or_else(|| at(format!("its {what} is not a number")))
         };
         let id = |value, bytes: &[u8], what| {
             let id = field(value, bytes, what)?;
@@ -175,7 +175,7 @@ impl<R: BufRead> Decoder<R> {
         let mtime = match attributes.mtime {
             Some(time) => time,
             None => Time {
-                sec: block::numeric(&old.mtime).ok_or_else(|| at("its time is no number".to_owned()))?,
+                sec: block::numeric(&old.mtime).ok_or_else(|| at("its time is not a number".to_owned()))?,
                 nsec: 0,
             },
         };
@@ -200,7 +200,7 @@ impl<R: BufRead> Decoder<R> {
             EntryType::Fifo => Kind::Fifo,
             device @ (EntryType::Char | EntryType::Block) => {
                 let number = |n: std::io::Result<Option<u32>>| {
-                    n.ok().flatten().ok_or_else(|| at("its device number is no number".to_owned()))
+                    n.ok().flatten().ok_or_else(|| at("its device number is not a number".to_owned()))
                 };
                 let (major, minor) = (number(header.device_major())?, number(header.device_minor())?);
                 match device {
@@ -306,7 +306,7 @@ impl<R: BufRead> Decoder<R> {
             push(extension.sparse())?;
             more = extension.isextended != [0];
         }
-        let size = block::unsigned(&gnu.realsize).ok_or_else(|| at("its size is no number"))?;
+        let size = block::unsigned(&gnu.realsize).ok_or_else(|| at("its size is not a number"))?;
         Ok((size, map))
     }
 

@@ -22,6 +22,19 @@ pub struct Storage {
     pub groups: Vec<VolumeGroup>,
 }
 
+impl Storage {
+    /// The bytes that the golden node's data take on the volumes: files in file systems, and raw volumes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        let used = |volume: &Volume| match &volume.content {
+            VolumeContent::FileSystem(fs) => fs.used,
+            VolumeContent::Raw(raw) => raw.size,
+            VolumeContent::Member { .. } | VolumeContent::Nothing => 0,
+        };
+        self.volumes.iter().map(used).fold(0, u64::saturating_add)
+    }
+}
+
 /// A byte range and its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

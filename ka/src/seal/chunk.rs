@@ -50,7 +50,7 @@ pub enum Part<'a> {
 
 /// Bytes that are not a chunk from ka's sealer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stream holds an impossible chunk (kind {kind}, {uncompressed} bytes stored in {stored})")]
+#[error("the stream contains an invalid chunk (kind {kind}, {uncompressed} bytes stored in {stored})")]
 pub struct ChunkError {
     kind: u8,
     uncompressed: u32,

@@ -33,7 +33,7 @@ impl Arrival {
     pub fn doubt(&self) -> Option<String> {
         let (address, others) = (self.address, shown::some(&self.claimed_by, MAX_CLAIMS));
         (!self.claimed_by.is_empty()).then(|| {
-            format!("{address} and {others} both claim this hardware address: find out which has it")
+            format!("{address} and {others} both claim this hardware address: find out which one has it")
         })
     }
 }

@@ -95,7 +95,7 @@ pub struct Terms {
 }
 
 /// The text of a failure caused by a takeover.
-const TAKEN_OVER: &str = "the controller ended, and with it the stream; another one has taken the run over";
+const TAKEN_OVER: &str = "the controller stopped, and the stream with it; another one has taken over the run";
 
 impl Book {
     /// Rebuilds the book from these events.

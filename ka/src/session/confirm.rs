@@ -39,11 +39,11 @@ impl Session {
         match plans.settle(&self.book.confirmed, node.mac(), &node.joined.inventory) {
             Ok(disks) => Ok(Some(Event::Settled { node: node.id(), disks })),
             Err(Unsettled::Unsure(reason)) if plans.ask => {
-                log::warn!("{}: {}: {reason}; somebody must confirm it again", self.spec.name, node.label());
+                log::warn!("{}: {}: {reason}; it must be confirmed again", self.spec.name, node.label());
                 Ok(Some(Event::Unsure { node: node.id(), reason }))
             }
             Err(Unsettled::Unsure(reason)) => {
-                Err(format!("{reason}; it has booted again, and nobody can be asked about it"))
+                Err(format!("{reason}; it has booted again, and there is no operator to ask about it"))
             }
             Err(Unsettled::Refused(reason)) => Err(reason),
         }
@@ -87,7 +87,7 @@ impl Session {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.unsure().is_some()) else { return };
         let Some(mac) = node.mac() else { return };
         let Some((disks, plans)) = confirmed.zip(self.spec.plans.as_ref()) else {
-            self.send_away(mac, "nobody said yes when it was asked about again");
+            self.send_away(mac, "the operator did not confirm it again");
             return;
         };
         // The node has the same description again: if that identifies nothing, the only option left is to
@@ -96,7 +96,7 @@ impl Session {
         self.record(Event::Confirmed { mac, disks });
         match shown {
             Some(disks) => self.record(Event::Settled { node: id, disks }),
-            None => self.send_away(mac, "its disks are not as the plan wants them"),
+            None => self.send_away(mac, "its disks do not match the plan"),
         }
     }
 
@@ -108,8 +108,7 @@ impl Session {
         });
         let late: Vec<Mac> = late.filter_map(|known| known.node.mac()).collect();
         for mac in late {
-            let reason =
-                format!("nobody answered within {} s when it was asked about again", ANSWER_LIMIT.as_secs());
+            let reason = format!("nobody confirmed it again within {} s", ANSWER_LIMIT.as_secs());
             self.send_away(mac, &reason);
         }
     }

@@ -40,7 +40,11 @@ impl Session {
     fn on_arrival(&mut self, arriving: Arriving) -> Result<(), String> {
         let Arriving { id, hello, connection, peer, local, token, time } = arriving;
         if hello.window < MIN_WINDOW {
-            return Err(format!("the node can keep {} bytes, and {MIN_WINDOW} are needed", hello.window));
+            return Err(format!(
+                "the node can keep a window of {} bytes, and {MIN_WINDOW} are \
+                needed",
+                hello.window
+            ));
         }
         let ticket = Ticket { node: id, token };
         let weight = hello.weight();
@@ -102,7 +106,8 @@ impl Session {
                 self.record(Event::Claimed { node: *id, by: peer });
                 self.tell(*id, ToAgent::Probe);
                 return Err(format!(
-                    "another machine waits with the same hardware address at {address}: one of the two only claims it"
+                    "another machine with the same hardware address is waiting at {address}: one of the two \
+                     claims it falsely"
                 ));
             }
         }
@@ -133,12 +138,12 @@ impl Session {
             }
             let weight: usize = beside().map(|joined| joined.weight).sum();
             if weight + newcomer.joined.weight > MAX_OF_AN_ADDRESS {
-                return Err(format!("the nodes at {peer} have reported too much of themselves"));
+                return Err(format!("the nodes at {peer} have sent too much data about themselves"));
             }
         }
         let weight: usize = here().map(|joined| joined.weight).sum();
         if weight + newcomer.joined.weight > MAX_IN_ALL {
-            return Err("too many machines wait here".into());
+            return Err("too many machines are waiting here".into());
         }
         Ok(())
     }
@@ -150,7 +155,7 @@ impl Session {
             return Ok(());
         }
         if !gathering && !self.has_rounds() {
-            return Err("it has begun without this node".into());
+            return Err("it has started without this node".into());
         }
         if self.spec.admission == AdmissionPolicy::Named {
             if !node.joined.erasable {
@@ -159,7 +164,7 @@ impl Session {
                 );
             }
             if !gathering && !self.allows(node) {
-                return Err("it has begun without this node".into());
+                return Err("it has started without this node".into());
             }
         }
         Ok(())
@@ -187,7 +192,7 @@ impl Session {
         let now = self.now;
         let known = self.book.nodes.get(&id).filter(|node| node.joined.ticket == ticket);
         let (Some(node), Some(live)) = (known, self.live.get_mut(&id)) else {
-            return Err("it does not know this node any more".into());
+            return Err("it no longer knows this node".into());
         };
         if node.is_waiting() && matches!(self.book.stage, Stage::Over(_)) {
             return Err("it has ended without this node".into());
@@ -250,7 +255,7 @@ impl Session {
         if node.is_dismissed() {
             return;
         }
-        log::debug!("{}: the connection of {} is lost: {reason}", self.spec.name, node.label());
+        log::debug!("{}: lost the connection to {}: {reason}", self.spec.name, node.label());
         (live.connection, live.lost_at) = (None, Some(now));
         if let Some(stream) = &mut self.stream {
             stream.membership.on_disconnect(id);
@@ -263,7 +268,7 @@ impl Session {
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
         live.on_heard(now);
         match message {
-            ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
+            ToController::Hello(_) => log::warn!("{} sent two hellos", node.label()),
             ToController::Heartbeat(progress) => {
                 live.on_progress(progress, now);
                 if let Some(stream) = &mut self.stream {
@@ -322,7 +327,7 @@ impl Session {
     /// Logs that a node's copy is complete after all.
     fn note_acquittal(&self, id: NodeId, failed: bool) {
         if let Some(node) = self.book.nodes.get(&id).filter(|node| failed && !node.is_failed()) {
-            log::info!("{} is complete all the same", node.label());
+            log::info!("{} is complete nevertheless", node.label());
         }
     }
 
@@ -370,7 +375,7 @@ impl Session {
 
     /// Refuses a machine that the plan cannot serve; it is listed among the failed ones.
     fn show_refused(&mut self, mac: crate::mac::Mac, nodes: Vec<NodeId>, node: Option<&Node>, reason: &str) {
-        log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
+        log::warn!("{}: {mac} is rejected: {reason}", self.spec.name);
         self.record(Event::Refused(Refused {
             mac,
             nodes,

@@ -67,7 +67,7 @@ impl Pattern {
         // Leaves space for a number of five digits, even if the pattern is narrower.
         if !hostname::is_valid(&pattern.name(99_999)) {
             return Err(format!(
-                "'{example}' would be no host name: letters, digits and '-', at most {} in all",
+                "'{example}' is not a valid host name: letters, digits and '-', at most {} in all",
                 hostname::MAX_LENGTH
             ));
         }
@@ -138,7 +138,7 @@ impl Names {
             Naming::Dhcp if told.is_empty() => None,
             Naming::Dhcp => {
                 let wrong = if !hostname::is_valid(told) {
-                    "is no host name"
+                    "is not a host name"
                 } else if taken.contains(&told.to_ascii_lowercase()) {
                     "is another machine's"
                 } else {

@@ -40,11 +40,9 @@ impl Session {
         let back: BTreeSet<Mac> = chosen.filter_map(Node::mac).collect();
         let vanished = self.book.vanished.difference(&back).map(|mac| NodeStatus::vanished(*mac));
         let status = RunStatus {
-            name: self.spec.name.clone(),
-            session: self.spec.name.clone(),
-            started: self.spec.started,
             sent: transfer.uncompressed,
-            total: None,
+            // The estimate may be too low.
+            total: self.spec.total.map(|total| total.max(transfer.uncompressed)),
             limit,
             limits: limits.into_iter().map(|(time, limit)| self.limit_status(time, limit)).collect(),
             notes: notes.clone(),
@@ -56,6 +54,7 @@ impl Session {
                 .chain(vanished)
                 .chain(self.book.refused.iter().map(refused))
                 .collect(),
+            ..RunStatus::new(&self.spec.name, &self.spec.name, self.spec.started)
         };
         (status, self.book.earlier.and(transfer))
     }

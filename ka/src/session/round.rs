@@ -45,13 +45,13 @@ impl Session {
     pub(super) fn go(&mut self) -> Result<(), String> {
         let name = &self.spec.name;
         if !matches!(self.book.stage, Stage::Gathering) || !self.book.named.is_empty() {
-            return Err(format!("the session '{name}' has begun already"));
+            return Err(format!("the session '{name}' has already started"));
         }
         let may = |node: &Node| {
             self.spec.only.as_ref().is_none_or(|only| node.mac().is_some_and(|mac| only.contains(&mac)))
         };
         if !self.waiting().any(may) {
-            return Err(format!("no node waits in the session '{name}' yet that it may take"));
+            return Err(format!("no node that the session '{name}' may take is waiting yet"));
         }
         if !self.book.go {
             self.record(Event::Go);
@@ -65,7 +65,7 @@ impl Session {
             chosen.iter().filter_map(|id| self.book.nodes.get(id)).filter_map(Node::mac).collect();
         let vanished: BTreeSet<Mac> = self.book.named.difference(&there).copied().collect();
         for mac in &vanished {
-            log::error!("{}: {mac} has gone before the session began", self.spec.name);
+            log::error!("{}: {mac} disconnected before the session started", self.spec.name);
         }
         vanished
     }
@@ -199,7 +199,12 @@ impl Session {
             // failure is forgotten.
             let former = self.former_life(*id).filter(|f| replaced.iter().all(|(known, _)| known != f));
             if let Some(former) = former {
-                log::info!("{}: {} comes again, in place of {former}", self.spec.name, self.label_of(*id));
+                log::info!(
+                    "{}: {} has joined again and replaces \
+                    {former}",
+                    self.spec.name,
+                    self.label_of(*id)
+                );
                 replaced.push((former, *id));
             }
         }

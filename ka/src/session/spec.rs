@@ -47,6 +47,10 @@ pub struct SessionSpec {
     /// The maximum number of nodes with one address: behind a router that translates addresses, many share
     /// one.
     pub per_address: usize,
+    /// The size of the uncompressed stream in bytes, if known in advance: exact for a file, an estimate for
+    /// file systems. Only for display.
+    #[serde(default)]
+    pub total: Option<u64>,
 }
 
 /// How nodes are admitted.
@@ -82,6 +86,7 @@ impl SessionSpec {
             delay: Duration::ZERO,
             order: ChainOrder::Address,
             per_address: 256,
+            total: None,
         }
     }
 }

@@ -21,7 +21,8 @@ pub struct RunStatus {
     pub started: SystemTime,
     /// Bytes of the uncompressed stream that the golden node has sent in this session.
     pub sent: u64,
-    /// The total that it will have sent at the end, if known.
+    /// The total that it will have sent at the end, if known in advance. For files in file systems it is an
+    /// estimate: the space that they occupy.
     pub total: Option<u64>,
     /// The golden node's notes from reading: not failures, but the operator must know them.
     pub notes: Tally,
@@ -111,6 +112,22 @@ pub struct NodeStatus {
 }
 
 impl RunStatus {
+    /// A run without nodes that has sent nothing yet.
+    #[must_use]
+    pub fn new(name: &str, session: &str, started: SystemTime) -> Self {
+        Self {
+            name: name.to_owned(),
+            session: session.to_owned(),
+            started,
+            sent: 0,
+            total: None,
+            notes: Tally::default(),
+            limit: None,
+            limits: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+
     /// Whether every node is complete, and has every entry that was to be sent.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -25,8 +25,7 @@ impl Target {
         let mut report = Report::new(&self.plan.storage, &machine.disks);
         let names = report.disks.iter().filter_map(|d| d.disk.as_ref().map(|disk| &disk.name));
         let left_out = names.into_iter().find(|name| self.left_out.contains(name));
-        let left_out =
-            left_out.map(|name| format!("{name} is the disk that is meant, and it is left out (-X)"));
+        let left_out = left_out.map(|name| format!("{name} is the chosen disk, but it is left out (-X)"));
         if let Some(reason) = left_out.or_else(|| self.firmware_refusal(machine.firmware)) {
             for disk in &mut report.disks {
                 disk.outcome = DiskAction::Refuse(reason.clone());

@@ -86,8 +86,8 @@ impl Session {
         let name = self.label_of(id);
         let from = sender.map_or_else(|| "a node that has left".into(), |id| self.label_of(id));
         log::error!(
-            "{}: {name} received from {from}: {forged}. One of the two, or a node before them, sends forged data or \
-             has bad memory",
+            "{}: {name} received from {from}: {forged}. One of the two, or a node before them, sends forged \
+             data or has faulty memory",
             self.spec.name
         );
         let finding = sender.map(|sender| Finding { place, sender, receiver: id });
@@ -120,7 +120,7 @@ impl Session {
         for id in companions {
             // The first of them takes the others with it.
             if self.book.nodes.get(&id).is_some_and(|node| matches!(node.state, State::Receiving)) {
-                self.leave_behind(id, "another node of its address has joined and takes no part".into());
+                self.leave_behind(id, "another node with its address has joined but takes no part".into());
             }
         }
         if let Some(stream) = self.stream.take_if(|stream| !stream.has_nodes()) {

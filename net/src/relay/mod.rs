@@ -237,7 +237,7 @@ impl Relay {
 /// no line makes up for them. An unprivileged user cannot do that, and keeps the normal priority.
 fn go_first() {
     if let Err(error) = setpriority_process(Some(gettid()), PRIORITY) {
-        log::debug!("the relay has no priority over other threads: {error}");
+        log::debug!("the relay runs without priority over other threads: {error}");
     }
 }
 

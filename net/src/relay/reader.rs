@@ -29,7 +29,7 @@ const TELL_EVERY: u64 = 512 * 1024;
 #[non_exhaustive]
 pub enum StreamError {
     /// The controller or the relay abandoned it.
-    #[error("the stream was given up: {0}")]
+    #[error("the stream was aborted: {0}")]
     Aborted(String),
     /// The chunks are malformed.
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub enum StreamError {
     Forged(#[from] Forged),
     /// The requested hash differs: the golden node's memory or this one's is bad.
     #[error(
-        "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
+        "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be faulty"
     )]
     Sum,
     /// There is no hash to compare with.

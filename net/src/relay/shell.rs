@@ -118,7 +118,7 @@ impl Shell {
             busy |= self.writer.end() > self.member.written();
             if let Some(number) = self.member.spoiled() {
                 return Err(io::Error::other(format!(
-                    "block {number} was right when it came and is not any more: the memory of this machine is bad"
+                    "block {number} was valid on arrival and is damaged now: this machine's memory is faulty"
                 )));
             }
             self.spent.add(Waiting::default(), self.start.elapsed());
@@ -155,13 +155,13 @@ impl Shell {
                         Ok(connection) => {
                             self.connections.insert(link, connection);
                         }
-                        Err(error) => log::warn!("the connection of {peer} cannot be watched: {error}"),
+                        Err(error) => log::warn!("cannot watch the connection from {peer}: {error}"),
                     }
                 }
                 Ok(None) => return,
                 // The process is out of file descriptors for now.
                 Err(e) => {
-                    log::warn!("a connection could not be accepted: {e}");
+                    log::warn!("cannot accept a connection: {e}");
                     return;
                 }
             }
@@ -175,7 +175,7 @@ impl Shell {
         let oldest = ungreeted.next();
         if let Some(oldest) = oldest.filter(|_| ungreeted.count() + 1 >= MAX_UNGREETED) {
             log::debug!("too many unproven connections: the oldest makes room for {peer}");
-            self.lose(oldest, &Lost(Trouble::Silent, "it did not say what it wants".into()));
+            self.lose(oldest, &Lost(Trouble::Silent, "it sent no greeting".into()));
         }
     }
 
@@ -432,7 +432,7 @@ impl Shell {
             .map(|c| c.link)
             .collect();
         for link in late {
-            self.lose(link, &Lost(Trouble::Silent, "it did not say what it wants".into()));
+            self.lose(link, &Lost(Trouble::Silent, "it sent no greeting".into()));
         }
     }
 

@@ -119,7 +119,7 @@ fn another_device_is_never_entered() {
         pack_with(&[(golden.path(), "/")], &[]).unwrap()
     });
     let notes: Vec<_> = summary.notes.first().iter().map(ToString::to_string).collect();
-    assert_eq!(notes, ["./home: it is another mount, and what is in it is left out"]);
+    assert_eq!(notes, ["./home: it is another mount, and its contents are left out"]);
     unpacked(&bytes, copy.path());
     let tree = snapshot(copy.path());
     assert_eq!(tree[Path::new("home")].mode & 0o7777, 0o750);

@@ -86,10 +86,7 @@ fn a_file_that_is_written_to_is_noted() {
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     });
-    assert_eq!(
-        notes(&summary),
-        ["./a: it was written to while it was read; its copy may be of no single moment"]
-    );
+    assert_eq!(notes(&summary), ["./a: it was written to while it was read; its copy may be inconsistent"]);
 }
 
 #[test]
@@ -121,7 +118,7 @@ fn files_that_vanish_or_become_something_else_are_noted() {
         fs::write(at("to-file"), b"data").unwrap();
         fs::write(at("link-to-file"), b"data").unwrap();
     });
-    let other = "it became something else while it was read, and is left out";
+    let other = "its type changed while it was read, and it is left out";
     let vanished = "it vanished while it was read";
     assert_eq!(
         notes(&summary),

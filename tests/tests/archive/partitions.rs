@@ -208,11 +208,11 @@ fn partitions_that_do_not_fit_or_belong_are_refused() {
 
     let large = golden.another(2 * MIB, 512).filled(0x55);
     let error = written(&archive, vec![partition(&large, "sda4")]).unwrap_err().to_string();
-    assert!(error.contains("sda3, which was not planned"), "{error}");
+    assert!(error.contains("sda3, which is not in the plan"), "{error}");
     let error = written(&archive, vec![partition(&large, "sda3"), partition(&large, "sda4")])
         .unwrap_err()
         .to_string();
-    assert!(error.contains("does not bring the golden partition sda4"), "{error}");
+    assert!(error.contains("does not contain the golden partition sda4"), "{error}");
     let twice = [&archive[..archive.len() - 1024], &archive[..]].concat();
     let error = written(&twice, vec![partition(&large, "sda3")]).unwrap_err().to_string();
     assert!(error.contains("sda3 twice"), "{error}");

@@ -29,7 +29,7 @@ impl Kernel {
             || version.contains(|c: char| c == '/' || c.is_control())
         {
             bail!(
-                "--kernel {version:?} is no kernel's version: expected the name of a directory in {}",
+                "--kernel {version:?} is not a kernel version: expected the name of a directory in {}",
                 args.root.join("lib/modules").display()
             );
         }
@@ -82,10 +82,10 @@ fn missing_tools(check: &mut Command) -> Result<Vec<String>> {
 /// Ends with a list of everything missing.
 pub(super) fn complain(missing: &[String]) -> Result<()> {
     if !missing.is_empty() {
-        bail!("no image can be made:\n  {}", missing.join("\n  "));
+        bail!("the image cannot be built:\n  {}", missing.join("\n  "));
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("no image can be made: it holds device nodes, so `kactl image` must run as root");
+        bail!("the image cannot be built: it contains device nodes, so `kactl image` must run as root");
     }
     Ok(())
 }

@@ -98,7 +98,12 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     rdz.args([&kernel.image, &kernel.modules, &args.root, &places.agent, &places.key, &new_boot]);
     let mut tree = script("make-stage2");
     tree.args([&kernel.modules, &args.root, &places.agent, &new_stage2]);
-    terminal::say(format_args!("making the image of kernel {} from {}", kernel.version, args.root.display()));
+    terminal::say(format_args!(
+        "building the image of kernel {} from \
+        {}",
+        kernel.version,
+        args.root.display()
+    ));
     succeed(&mut [rdz, tree])?;
 
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];

@@ -74,7 +74,7 @@ impl FromStr for LoaderChoice {
 fn module(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || !text.chars().all(good) {
-        return Err(format!("'{text}' is no module's name"));
+        return Err(format!("'{text}' is not a module name"));
     }
     Ok(text.to_owned())
 }
@@ -203,8 +203,8 @@ mod tests {
             ("--boot-order|usb", "network, disk"),
             ("--nvram|never", "auto, require"),
             ("--firmware|uefi", "same, auto"),
-            ("--with|a;b", "no module's name"),
-            ("--with|a,,b", "no module's name"),
+            ("--with|a;b", "not a module name"),
+            ("--with|a,,b", "not a module name"),
             ("--with|", "--with"),
             ("-r|syslinux", "systemd-boot"),
         ] {

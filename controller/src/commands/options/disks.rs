@@ -39,7 +39,8 @@ impl Args for DiskArgs {
                          this machine's (repeatable)",
                     ),
             )
-            .arg(Arg::new(DESC).value_name("DESC").help("How to partition the first -p's disk, if not said there"))
+            .arg(Arg::new(DESC).value_name("DESC").help("How to partition the first -p's disk, if not given \
+                there"))
             .arg(
                 Arg::new(BOOT_CODE)
                     .short('m')

@@ -99,7 +99,7 @@ pub enum PackError {
     #[error("two sources for {}", .0.display())]
     TwoSources(PathBuf),
     /// A path is not absolute, or contains `..`.
-    #[error("{} is no absolute path without `..`", .0.display())]
+    #[error("{} is not an absolute path without `..`", .0.display())]
     BadPath(PathBuf),
 }
 

@@ -218,7 +218,7 @@ impl<'a, W: Output> Walker<'a, W> {
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Level>, PackError> {
         if !self.cross && self.is_mount(parent, name) {
             return self
-                .mount(parent, name, "it is another mount, and what is in it is left out")
+                .mount(parent, name, "it is another mount, and its contents are left out")
                 .map(|()| None);
         }
         let opened = file::open(parent, name, OFlags::DIRECTORY);
@@ -253,7 +253,7 @@ impl<'a, W: Output> Walker<'a, W> {
             return Ok(None);
         }
         if stat.st_dev != self.device && !self.cross {
-            self.mount_left_out("it is another subvolume, and what is in it is left out");
+            self.mount_left_out("it is another subvolume, and its contents are left out");
             return Ok(None);
         }
         let names = match self.listing.read(&fd) {
@@ -273,13 +273,13 @@ impl<'a, W: Output> Walker<'a, W> {
             Ok(opened) => opened,
             // It has become a socket or a device without a driver.
             Err(Errno::NXIO | Errno::NODEV) => {
-                self.left_out("it became something else while it was read, and is left out");
+                self.left_out("its type changed while it was read, and it is left out");
                 return Ok(());
             }
             Err(errno) => return self.gone(errno, "open"),
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            self.left_out("it became something else while it was read, and is left out");
+            self.left_out("its type changed while it was read, and it is left out");
             return Ok(());
         }
         if self.is_link(&stat)? {
@@ -332,7 +332,7 @@ impl<'a, W: Output> Walker<'a, W> {
             let more = now.st_size - before.st_size;
             self.changed(&format!("it grew by {more} bytes while it was read; they are left out"));
         } else if now.st_size == before.st_size && written(&now) != written(before) {
-            self.changed("it was written to while it was read; its copy may be of no single moment");
+            self.changed("it was written to while it was read; its copy may be inconsistent");
         }
         Ok(())
     }
@@ -493,7 +493,7 @@ impl<'a, W: Output> Walker<'a, W> {
         match errno {
             Errno::NOENT => self.changed("it vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
-                self.left_out("it became something else while it was read, and is left out");
+                self.left_out("its type changed while it was read, and it is left out");
             }
             errno @ (Errno::ACCESS | Errno::PERM | Errno::NOKEY | Errno::STALE) if self.tolerant => {
                 let what = format!("it is left out: cannot {action} it: {errno}");

@@ -37,7 +37,7 @@ pub(super) fn check(request: &Request<'_>, disks: &[GoldenDisk]) -> Result<(), P
         if !places.any(|(disk, golden)| {
             names(wanted, golden, None) || disk.disk.name() == Some(wanted.disk.as_str())
         }) {
-            let reason = "it is no disk that is copied (-p)".to_owned();
+            let reason = "it is not a disk that is copied (-p)".to_owned();
             return Err(PlanError::BootCode { disk: wanted.disk.clone(), reason });
         }
     }

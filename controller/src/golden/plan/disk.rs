@@ -83,7 +83,7 @@ pub(super) fn plan(
             }
             Contents::Nothing => {
                 let what = partition.map_or_else(|| NOT_GOLDEN.to_owned(), told);
-                let note = format!("{name} is made without a file system: {what}");
+                let note = format!("{name} is created without a file system: {what}");
                 planned.notes.push(note);
             }
         }
@@ -201,7 +201,7 @@ impl Job<'_> {
     ) -> Result<FileSystemPlan, PlanError> {
         let mut fs = FileSystemPlan::new(kind);
         let Some(partition) = partition else {
-            planned.notes.push(format!("{name} is made empty: {NOT_GOLDEN}"));
+            planned.notes.push(format!("{name} is created empty: {NOT_GOLDEN}"));
             return Ok(fs);
         };
         fs.golden = Some(partition.names());
@@ -244,7 +244,7 @@ impl Job<'_> {
                 planned.sources.extend(copied);
             }
             _ if kind != FileSystemKind::Swap => {
-                planned.notes.push(format!("{name} is made empty: {}", told(partition)));
+                planned.notes.push(format!("{name} is created empty: {}", told(partition)));
             }
             _ => {}
         }
@@ -303,7 +303,7 @@ fn label(kind: FileSystemKind, partition: &GoldenVolume, planned: &mut Planned) 
     let reason = match kind {
         // blkid reported invalid bytes.
         _ if label.contains(char::REPLACEMENT_CHARACTER) => "it is not UTF-8",
-        FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
+        FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat does not accept it",
         _ => return Some(label.clone()),
     };
     let note = format!("{} gets no label `{}`: {reason}", partition.name, label.escape_debug());
@@ -345,7 +345,8 @@ fn subvolumes_of(
             None => planned.lose(
                 NoteKind::MountLeftOut,
                 format!(
-                    "{}: subvolume {} is made empty: it is not mounted, and no other one that is has it",
+                    "{}: subvolume {} is created empty: neither it nor a subvolume that contains it is \
+                     mounted",
                     partition.node.display(),
                     subvolume.path
                 ),

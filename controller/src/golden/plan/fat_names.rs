@@ -82,7 +82,10 @@ impl Walk<'_> {
                 let folded = letter_case::folded(name.as_bytes());
                 if let Some(other) = names.insert(folded, name.as_bytes().to_vec()) {
                     let other = shown(&other);
-                    return fault(format!("on the clones' FAT it has the same name as {other} beside it"));
+                    return fault(format!(
+                        "on the clones' FAT it has the same name as {other} in its \
+                        directory"
+                    ));
                 }
                 if kind.is_dir() {
                     waiting.push(below.join(OsStr::from_bytes(name.as_bytes())));
@@ -98,7 +101,7 @@ impl Walk<'_> {
             Ok(text) => text,
             Err(_) if self.of_fat => {
                 return Some(
-                    "its name is not UTF-8, as which the clones' FAT would take it: mount it here with `utf8=1`",
+                    "its name is not UTF-8, which the clones' FAT requires: mount it here with `utf8=1`",
                 );
             }
             Err(_) => return Some("its name is not UTF-8, and the clones have it on a FAT"),
@@ -107,11 +110,11 @@ impl Walk<'_> {
             return None;
         }
         if !kind.is_dir() && !kind.is_file() {
-            return Some("the clones have it on a FAT, which holds no links, pipes and devices");
+            return Some("the clones have it on a FAT, which cannot hold links, pipes or devices");
         }
         let bad = |b: &u8| *b < b' ' || FORBIDDEN.contains(b);
         (text.as_bytes().iter().any(bad) || text.ends_with(['.', ' ']))
-            .then_some("the clones have it on a FAT, which holds no such name")
+            .then_some("the clones have it on a FAT, which cannot hold such a name")
     }
 }
 
@@ -155,7 +158,7 @@ mod tests {
     fn what_a_fat_does_not_hold_is_refused() {
         for name in [&b"a:b"[..], b"what?", b"dot.", b"blank ", b"bell\x07"] {
             let told = found(&[name], false, &[]).unwrap();
-            assert!(told.contains("no such name"), "{told}");
+            assert!(told.contains("cannot hold such a name"), "{told}");
             assert_eq!(found(&[name], true, &[]), None, "a FAT has it already, however that is");
         }
         for of_fat in [false, true] {

@@ -28,7 +28,7 @@ pub(super) fn members(
             return Err(unsupported(fault.clone()));
         }
         if !is_name(&group.name) {
-            return Err(unsupported("its name cannot be told".to_owned()));
+            return Err(unsupported("its name is unknown".to_owned()));
         }
         for member in &group.members {
             let mut partitions = disks.iter().flat_map(|disk| &disk.partitions);
@@ -99,7 +99,7 @@ fn add(
         (_, Some(volume)) => content(job, &name, volume, planned)?,
         (_, None) => {
             return Err(unsupported(
-                "it is not active, so what is on it is not known: activate it (`lvchange -ay`)",
+                "it is not active, so its contents are unknown: activate it (`lvchange -ay`)",
             ));
         }
     };
@@ -110,7 +110,7 @@ fn add(
         Some(_) if matches!(layout, LogicalLayout::Thin { .. }) => {
             return Err(PlanError::Size {
                 volume: format!("{group_name}/{}", logical.name),
-                reason: "a thin volume takes nothing of its group: expected a size in bytes, such as 20G"
+                reason: "a thin volume takes no space of its group: expected a size in bytes, such as 20G"
                     .to_owned(),
             });
         }
@@ -146,7 +146,7 @@ fn content(
     match (volume.file_system(), &volume.contents.kind) {
         (Some(kind), _) => Ok(job.file_system(name, kind, Some(volume), planned)?.into()),
         (None, None) => {
-            planned.notes.push(format!("{name} is made without a file system: {}", told(volume)));
+            planned.notes.push(format!("{name} is created without a file system: {}", told(volume)));
             Ok(VolumeContent::Nothing)
         }
         (None, Some(_)) => {

@@ -82,7 +82,7 @@ pub(super) fn check(wanted: &[WantedSize], groups: &[GoldenGroup]) -> Result<(),
             group.group.name == one.group && group.group.volumes.iter().any(|volume| volume.name == one.name)
         };
         if !groups.iter().any(is_it) {
-            return Err(wrong("it is no logical volume that is copied"));
+            return Err(wrong("it is not a logical volume that is copied"));
         }
         if wanted.iter().take(index).any(|other| other.group == one.group && other.name == one.name) {
             return Err(wrong("two sizes for one volume"));

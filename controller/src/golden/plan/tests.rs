@@ -349,8 +349,8 @@ fn what_is_not_copied_is_noted() {
         planned.notes,
         [
             "the clones have no partition 4: /dev/vda4 is vfat, not in use",
-            "partition 2 is made empty: /dev/vda2 is ext4, not in use",
-            "partition 3 is made without a file system: /dev/vda3 is without a file system, not in use",
+            "partition 2 is created empty: /dev/vda2 is ext4, not in use",
+            "partition 3 is created without a file system: /dev/vda3 is without a file system, not in use",
         ]
     );
     assert_eq!(file_systems(&planned).len(), 2);
@@ -392,7 +392,7 @@ fn what_is_written_while_it_is_read_is_not_copied_as_it_is() {
     let thawed = |_: &Path| Ok(false);
     for (usage, expected) in [
         (mounted("/srv", 1), "it is mounted at /srv, and what is written"),
-        (Usage::Swap, "it is swapped to"),
+        (Usage::Swap, "it is in use as swap"),
         (Usage::Held { by: "md0".into() }, "it is part of md0"),
         (Usage::Exclusive, "an unknown program"),
     ] {
@@ -466,7 +466,7 @@ fn subvolumes_are_made_and_copied_where_they_are_mounted() {
     assert_eq!(
         planned.notes,
         [
-            "/dev/vda1: subvolume old is made empty: it is not mounted, and no other one that is has it",
+            "/dev/vda1: subvolume old is created empty: neither it nor a subvolume that contains it is mounted",
             "/dev/vda1: 1 snapshots are not copied: @/snap",
         ]
     );
@@ -526,7 +526,7 @@ fn boot_code_is_for_a_disk_without_a_boot_loader() {
     assert!(error.contains("-r none"), "{error}");
     let none = GoldenDisk { name: "vdb".into(), ..disk };
     let error = boot_code::check(&with(Loader::None), &[none]).unwrap_err().to_string();
-    assert_eq!(error, "boot code for vda: it is no disk that is copied (-p)");
+    assert_eq!(error, "boot code for vda: it is not a disk that is copied (-p)");
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub enum GoldenLayout {
 #[derive(Debug, thiserror::Error)]
 pub enum LvmError {
     /// The tool cannot be run, or fails.
-    #[error("lvm {report}: {reason}: what is on the physical volumes of LVM is not known (package lvm2)")]
+    #[error("lvm {report}: {reason}: the contents of LVM's physical volumes are unknown (package lvm2)")]
     Tool {
         /// The report that was asked for.
         report: &'static str,
@@ -228,7 +228,7 @@ fn fault(attributes: &str, missing: u64) -> Option<String> {
     let bit = |place: usize| attributes.as_bytes().get(place).copied().unwrap_or(b'-');
     if missing > 0 || bit(3) == b'p' {
         return Some(format!(
-            "{missing} of its physical volumes are missing: attach their disks, or take them out (`vgreduce \
+            "{missing} of its physical volumes are missing: attach their disks, or remove them (`vgreduce \
              --removemissing`)"
         ));
     }
@@ -308,7 +308,7 @@ fn fate(lv: &Lv, segments: &[&Lv]) -> Result<Fate, LvmError> {
         }
         other => match raid_level(other) {
             Some(level) => of(raid(level, images, data, stripe_size)),
-            None => Ok(Fate::Refused(format!("volumes of the type {other} cannot be made yet"))),
+            None => Ok(Fate::Refused(format!("volumes of the type {other} cannot be created yet"))),
         },
     }
 }

@@ -104,11 +104,11 @@ impl Client {
             None => request.body(()).map(|request| self.agent.run(request)),
         };
         let sent =
-            sent.map_err(|e| PowerError::Failed(format!("its BMC's address {} is none: {e}", self.url)))?;
+            sent.map_err(|e| PowerError::Failed(format!("its BMC's address {} is invalid: {e}", self.url)))?;
         let mut answer = sent.map_err(|e| self.judge(&e))?;
         let status = answer.status();
         let said = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(|e| {
-            PowerError::Failed(format!("its BMC {} answers what cannot be read: {e}", self.url))
+            PowerError::Failed(format!("its BMC {} sent an unreadable answer: {e}", self.url))
         })?;
         self.understand(status, &said, &what)
     }
@@ -120,7 +120,7 @@ impl Client {
                 return Ok(Value::Null);
             }
             return value.map_err(|e| {
-                PowerError::Failed(format!("its BMC {} answers {what} with what is no JSON: {e}", self.url))
+                PowerError::Failed(format!("its BMC {} answered {what} with invalid JSON: {e}", self.url))
             });
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -142,12 +142,12 @@ impl Client {
     fn judge(&self, error: &ureq::Error) -> PowerError {
         match self.seen.fingerprint() {
             Some(seen) if !self.trusted => PowerError::Untrusted(format!(
-                "nobody knows whether {} is its BMC: compare the SHA-256 of the certificate, and write \
+                "it is not certain that {} is its BMC: compare the SHA-256 of the certificate, and write \
                  fingerprint = \"{seen}\" or ca = \"FILE\" into its [[bmc]]",
                 self.url
             )),
             Some(seen) => PowerError::Untrusted(format!(
-                "{} shows another certificate than its [[bmc]] allows, with the SHA-256 {seen}: {error}",
+                "{} presents a certificate that its [[bmc]] does not allow, with the SHA-256 {seen}: {error}",
                 self.url
             )),
             None => PowerError::Unreachable(self.url.clone(), shown::reason(&error.to_string())),

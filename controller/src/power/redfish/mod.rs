@@ -88,7 +88,7 @@ impl Switch for Bmc {
             Some("Off" | "PoweringOn") => Ok(State::Off),
             other => {
                 let (url, said) = (self.client.url(), ka::shown::field(other.unwrap_or("nothing")));
-                Err(PowerError::Failed(format!("its BMC {url} says of its power: {said}")))
+                Err(PowerError::Failed(format!("its BMC {url} reports its power state as {said}")))
             }
         }
     }
@@ -105,14 +105,14 @@ impl Switch for Bmc {
         if !targets.is_empty() && !targets.contains(&"Pxe") {
             let (url, offers) = (self.client.url(), targets.join(", "));
             return Err(PowerError::Unsupported(format!(
-                "its BMC {url} cannot have it boot from the network once: it offers {offers}"
+                "its BMC {url} cannot set its next boot to the network: it offers {offers}"
             )));
         }
         let boot =
             json!({ "Boot": { "BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe" } });
         self.client.patch(&self.system, &boot, system["@odata.etag"].as_str()).map_err(|error| match error {
             PowerError::Failed(why) => {
-                PowerError::Unsupported(format!("it cannot be made to boot from the network once: {why}"))
+                PowerError::Unsupported(format!("its next boot cannot be set to the network: {why}"))
             }
             other => other,
         })

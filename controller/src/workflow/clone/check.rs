@@ -48,7 +48,7 @@ fn images(directories: &Directories) -> anyhow::Result<()> {
             .with_context(|| format!("cannot read {}", image.display()))?
             .windows(key.len())
             .any(|part| part == key),
-        "{} has another join key than {}: put it in with 'kactl image --key-only'",
+        "{} has a different join key than {}: replace it with 'kactl image --key-only'",
         image.display(),
         directories.keys.display()
     );

@@ -35,7 +35,7 @@ pub(super) fn machines(
     let (mut seen, code) = (BTreeSet::new(), Code::of(request.confirm_codes));
     loop {
         let Some(snapshot) = hub.snapshot(request.golden.run) else {
-            bail!("no session {} is held", request.golden.run)
+            bail!("there is no session {}", request.golden.run)
         };
         let arrivals: Vec<Arrival> =
             snapshot.arrivals.into_iter().filter(|arrival| permission.admits(arrival.mac)).collect();

@@ -41,7 +41,7 @@ fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
     session.spec.plans = Some(Plans::new(target(vec![disk])));
     let reason = arrive(&mut session, 4, 8).unwrap_err();
     assert!(reason.contains("no such disk"), "{reason}");
-    assert_eq!(arrive(&mut session, 5, 8).unwrap_err(), "it has begun without this node");
+    assert_eq!(arrive(&mut session, 5, 8).unwrap_err(), "it has started without this node");
     let shown: Vec<NodeStatus> =
         session.status().0.nodes.into_iter().filter(|node| node.mac == Some(mac(8))).collect();
     let [shown] = &shown[..] else { panic!("{shown:?}") };
@@ -73,7 +73,7 @@ fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
     let mut session = session(1);
     arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
     let refused = arrive_from(&mut session, 2, 1, [10, 0, 0, 66], [2; 32]).unwrap_err();
-    assert!(refused.contains("another machine waits"), "{refused}");
+    assert!(refused.contains("another machine with the same hardware address"), "{refused}");
     assert!(
         session.take_outbox().contains(&(ConnectionId(1), ToAgent::Probe)),
         "the first is asked whether it lives"

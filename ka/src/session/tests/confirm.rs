@@ -121,7 +121,7 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
     let (before, after) = ([disk("sda", "", "1")], [disk("sda", "", "2")]);
     let (_, came) = in_a_further_round(false, &before, &after);
     let reason = came.unwrap_err();
-    assert!(reason.contains("nothing tells") && reason.contains("nobody can be asked"), "{reason}");
+    assert!(reason.contains("nothing tells") && reason.contains("there is no operator to ask"), "{reason}");
 
     for yes in [true, false] {
         let (mut session, came) = in_a_further_round(true, &before, &after);
@@ -230,7 +230,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
 
 fn says_that_it_passes(session: &mut Session) {
     let stream = session.of(1).stream();
-    let failed = failure(Step::Receive, "the stream was given up".into(), true, stream);
+    let failed = failure(Step::Receive, "the stream was aborted".into(), true, stream);
     session.on_message(NodeId(1), ToController::Failed(failed));
     session.on_message(NodeId(1), ToController::Done);
     session.dismiss();

@@ -132,11 +132,11 @@ impl Connection {
     /// after it was written. A request has a time limit.
     pub(super) fn is_late(&self, now: Instant, limits: Limits) -> Option<&'static str> {
         let age = now.saturating_duration_since(self.since);
-        let stalls = || (self.still(now) >= limits.stall).then_some("it takes nothing any more");
+        let stalls = || (self.still(now) >= limits.stall).then_some("it accepts no more data");
         match self.state {
             State::Reading if self.is_idle() => (age >= limits.idle).then_some("no further request came"),
             State::Reading if self.input.is_empty() && self.queued > 0 => stalls(),
-            State::Reading => (age >= limits.request).then_some("the request did not come in time"),
+            State::Reading => (age >= limits.request).then_some("the request timed out"),
             State::Closing if self.queued == 0 => {
                 (age >= limits.closing).then_some("it does not close the connection")
             }
@@ -281,7 +281,7 @@ fn unless_blocked<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<Op
 }
 
 fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection within a request")
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection in the middle of a request")
 }
 
 #[cfg(test)]
@@ -316,7 +316,7 @@ mod tests {
         while !matches!(connection.state, State::Answering(_)) {
             connection.go_on(&serve, start).unwrap();
         }
-        let (mut now, late) = (start, Some("it takes nothing any more"));
+        let (mut now, late) = (start, Some("it accepts no more data"));
         for (queued, expected) in [(4_000_000, None), (3_999_000, None), (3_998_999, None), (3_998_999, late)]
         {
             QUEUED.store(queued, Ordering::Relaxed);
@@ -387,6 +387,6 @@ mod tests {
         connection.note_taken(|_| Ok(9), start);
         connection.note_taken(|_| Ok(9), start + LIMITS.idle);
         assert_eq!(connection.is_late(start + LIMITS.idle, LIMITS), None);
-        assert_eq!(connection.is_late(start + LIMITS.stall, LIMITS), Some("it takes nothing any more"));
+        assert_eq!(connection.is_late(start + LIMITS.stall, LIMITS), Some("it accepts no more data"));
     }
 }

@@ -95,7 +95,7 @@ impl Server {
             Ok(TurnEnd::More) => drop(self.busy.insert(key)),
             Ok(TurnEnd::Over) => self.end(key),
             Err(error) => {
-                log::info!("HTTP to {} broke off: {error}", connection.peer());
+                log::info!("HTTP to {} failed: {error}", connection.peer());
                 self.end(key);
             }
         }
@@ -150,7 +150,7 @@ impl Server {
                 Ok(None) => self.waiting = false,
                 Err(e) => {
                     // Too many open files, or no memory: other connections finish first.
-                    log::warn!("cannot take a connection for HTTP: {e}");
+                    log::warn!("cannot accept an HTTP connection: {e}");
                     return;
                 }
             }

@@ -267,7 +267,7 @@ impl Fault {
             "lost",
         ];
         const SILENT: &[&str] =
-            &["gone silent", "heartbeats have ended", "nothing was heard", "connection", "cannot be reached"];
+            &["gone silent", "heartbeats have ended", "been silent", "connection", "is unreachable"];
         match self {
             WriteErrors | ReadErrors | ShutDown | DamagedBitmaps | UnreadableBitmaps | ApplyWriteErrors
             | ApplyReadErrors => DISK,
@@ -310,7 +310,7 @@ impl Fault {
             Full => &["no space"],
             FileLimit => &["too large", "file size", "larger than"],
             KilledReceiver | StoppedReceiver | Cut => SILENT,
-            KilledSender => &["controller", "cannot be reached", "connection"],
+            KilledSender => &["controller", "is unreachable", "connection"],
             SameTarget => &[
                 "gone silent",
                 "heartbeats have ended",
@@ -318,12 +318,12 @@ impl Fault {
                 "other",
                 "lock",
                 "in use",
-                "nothing was heard",
+                "been silent",
                 "no such file",
                 "replaced",
             ],
             LeavesEarly | MissesTheEnd | FifoReaderLeaves => &[
-                "takes no more",
+                "accepts no more",
                 "unread",
                 "not read",
                 "did not take",
@@ -337,7 +337,7 @@ impl Fault {
                 "slow",
                 "no progress",
                 "writer blocked",
-                "takes no",
+                "accepts no",
                 "at this step",
                 "reads nothing",
                 "written nothing",
@@ -346,18 +346,18 @@ impl Fault {
             ChildOfKilledReceiver => &[
                 "gone silent",
                 "heartbeats have ended",
-                "nothing was heard",
+                "been silent",
                 "connection",
                 "unread",
-                "takes no more",
+                "accepts no more",
                 "not read",
             ],
             ChildOfKilledSender => {
-                &["controller", "cannot be reached", "connection", "unread", "takes no more", "not read"]
+                &["controller", "is unreachable", "connection", "unread", "accepts no more", "not read"]
             }
             FifoWithoutReader => &[
                 "reader",
-                "nobody reads",
+                "nothing reads",
                 "no progress",
                 "slow",
                 "at this step",
@@ -377,9 +377,9 @@ impl Fault {
                 "connection",
                 "gone silent",
                 "heartbeats have ended",
-                "nothing was heard",
+                "been silent",
                 "controller",
-                "cannot be reached",
+                "is unreachable",
             ],
             SlowDisk | CutShortly | Delayed | Reordered | Doubled | ApplyKilled => &[],
         }

@@ -175,7 +175,7 @@ impl Scene {
 
 /// The last line of a process's output.
 pub(super) fn last_line(process: &Process) -> String {
-    process.said().lines().last().unwrap_or("it said nothing").to_owned()
+    process.said().lines().last().unwrap_or("it printed nothing").to_owned()
 }
 
 fn length(path: &Path) -> u64 {

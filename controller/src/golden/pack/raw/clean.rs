@@ -20,7 +20,7 @@ const BTRFS_LOG_ROOT: u64 = 0x1_0060;
 
 /// Why the map of a file system of `kind` (blkid's word) cannot be trusted.
 pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(), String> {
-    let dirty = || Err("its journal has changes that are nowhere else".to_owned());
+    let dirty = || Err("its journal contains changes that were not written back".to_owned());
     match kind {
         "ext2" | "ext3" | "ext4" => {
             expect(fd, EXT_MAGIC)?;
@@ -34,7 +34,7 @@ pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(),
         "xfs" => xfs(device),
         // No journal, or a mark of its own that partclone respects.
         "vfat" | "exfat" | "ntfs" => Ok(()),
-        other => Err(format!("what {other} uses is told by no map that can be trusted")),
+        other => Err(format!("there is no reliable map of what {other} uses")),
     }
 }
 
@@ -45,7 +45,7 @@ fn xfs(device: &Path) -> Result<(), String> {
     if String::from_utf8_lossy(&output.stdout).contains("<CLEAN>") {
         Ok(())
     } else {
-        Err("xfs_logprint does not call its log clean".to_owned())
+        Err("xfs_logprint does not report a clean log".to_owned())
     }
 }
 

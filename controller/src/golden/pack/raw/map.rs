@@ -15,7 +15,7 @@ const EDGE: u64 = 64 << 10;
 /// The used parts of the file system of `kind` (blkid's word) on `device`, which must not be written to.
 pub(super) fn of(kind: &str, device: &Path, size: u64) -> Result<Vec<Segment>, String> {
     let program = format!("partclone.{kind}");
-    let folder = tempfile::tempdir().map_err(|e| format!("no place for {program}'s files: {e}"))?;
+    let folder = tempfile::tempdir().map_err(|e| format!("no directory for {program}'s files: {e}"))?;
     let (map, log) = (folder.path().join("map"), folder.path().join("log"));
     let output = Command::new(&program)
         // Forced: the caller knows that it is mounted read-only or frozen, if at all.
@@ -31,11 +31,11 @@ pub(super) fn of(kind: &str, device: &Path, size: u64) -> Result<Vec<Segment>, S
     if !output.status.success() {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         let last =
-            said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
+            said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it printed nothing");
         return Err(format!("{program} ended with {}: {last}", output.status));
     }
-    let text = std::fs::read_to_string(&map).map_err(|e| format!("{program} left no map: {e}"))?;
-    parse(&text, size).map_err(|wrong| format!("the map that {program} made: {wrong}"))
+    let text = std::fs::read_to_string(&map).map_err(|e| format!("{program} wrote no map: {e}"))?;
+    parse(&text, size).map_err(|wrong| format!("the map from {program}: {wrong}"))
 }
 
 /// Reads a map of a partition of `size` bytes.

@@ -73,12 +73,12 @@ fn used(source: &RawSource, fd: &OwnedFd) -> rustix::io::Result<(RawHoles, Vec<S
         Some(kind) => {
             clean::check(kind, device, fd.as_fd()).and_then(|()| map::of(kind, device, source.size))
         }
-        None => Err("nobody knows what is on it".to_owned()),
+        None => Err("its contents are unknown".to_owned()),
     };
     match mapped {
         Ok(segments) => Ok((RawHoles::Unused, coalesce(segments, 0))),
         Err(reason) => {
-            log::info!("{}: all of it but zeros is copied: {reason}", device.display());
+            log::info!("{}: everything but zeros is copied: {reason}", device.display());
             zeros::scan(fd, source.size).map(|segments| (RawHoles::Zero, segments))
         }
     }
