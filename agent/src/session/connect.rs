@@ -13,8 +13,8 @@ use super::Welcome;
 
 /// The time limit for each step of joining.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The time limit for the answer to the hello. The controller answers once the join is in its journal, and gives up
-/// a disk that does not answer for 10 s.
+/// The time limit for the answer to the hello. The controller answers once the join is in its journal, and
+/// gives up a disk that does not answer for 10 s.
 const WELCOME: Duration = Duration::from_secs(20);
 /// How often one host may redirect the node to another of its ports.
 const MAX_REDIRECTS: usize = 3;

@@ -42,8 +42,8 @@ pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
     }
 }
 
-/// The same text for the end-of-run notification, with the machines that were woken and never appeared, or had gone
-/// before the run began.
+/// The same text for the end-of-run notification, with the machines that were woken and never appeared, or
+/// had gone before the run began.
 pub(super) fn text(end: &Snapshot, missing: &[String], gone: &[String]) -> String {
     let mut text = Vec::new();
     if let Err(error) = summary::print(&mut text, &end.status, &end.transfer) {

@@ -339,8 +339,8 @@ impl EventLoop {
         }
     }
 
-    /// Lets the sessions take all possible steps: at once after news, and otherwise at the next tick. A thousand
-    /// nodes send a thousand heartbeats per second, and none of them is news.
+    /// Lets the sessions take all possible steps: at once after news, and otherwise at the next tick. A
+    /// thousand nodes send a thousand heartbeats per second, and none of them is news.
     fn tick(&mut self, now: Duration) {
         let is_due = self.ticked_at.is_none_or(|at| now.saturating_sub(at) >= TICK);
         if !std::mem::take(&mut self.has_news) && !is_due {

@@ -1,7 +1,7 @@
 //! The record of what operators execute on the nodes of a run: `commands.jsonl` in its directory.
 //!
-//! `kactl exec` and `kactl console` are other processes than the run, and its events have a single writer. So this
-//! file is separate, and each line is appended by one write.
+//! `kactl exec` and `kactl console` are other processes than the run, and its events have a single writer.
+//! So this file is separate, and each line is appended by one write.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -51,8 +51,9 @@ pub enum What<'a> {
     },
 }
 
-/// Records what happens on a machine in its last run. A machine that was in none is not recorded: there is no
-/// directory for it. A failure is logged, because the operator must be able to help a node whose run's disk is full.
+/// Records what happens on a machine in its last run. A machine that was in none is not recorded: there is
+/// no directory for it. A failure is logged, because the operator must be able to help a node whose run's
+/// disk is full.
 pub fn note(runs: &Path, machine: &Found, what: What<'_>) {
     let Some(record) = &machine.record else { return };
     let directory = record.last_run.as_ref().and_then(|last| read::find(runs, &last.run));

@@ -76,7 +76,8 @@ impl Waking {
 }
 
 impl Waking {
-    /// The machines that appeared and took no part: they had gone before the run began, or were never admitted.
+    /// The machines that appeared and took no part: they had gone before the run began, or were never
+    /// admitted.
     pub(super) fn gone(&self, status: &RunStatus) -> Vec<&str> {
         let appeared = self.appeared.lock().unwrap_or_else(PoisonError::into_inner);
         let told: BTreeSet<Mac> = status.nodes.iter().filter_map(|node| node.mac).collect();

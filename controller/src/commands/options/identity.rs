@@ -17,9 +17,9 @@ use crate::values;
 #[derive(Clone, Debug, clap::Args)]
 pub struct IdentityArgs {
     /// Names and static addresses of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
-    /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards
-    /// ('-' reads it from standard input); or a list of known machines, such as node[001-120] or @group, which
-    /// keep their names
+    /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards ('-' reads it
+    /// from standard input); or a list of known machines, such as node[001-120] or @group, which keep their
+    /// names
     #[arg(long, value_name = "FILE|LIST")]
     pub hosts: Option<PathBuf>,
     /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's name, if it has one), golden

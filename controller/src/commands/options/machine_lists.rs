@@ -1,4 +1,4 @@
-//! The machines that `--nodes` and `--hosts` name: in a file, on standard input, or as a list of known machines.
+//! The machines that `--nodes` and `--hosts` name: in a file, on standard input, or as a list.
 
 use std::io;
 use std::path::Path;

@@ -59,8 +59,8 @@ pub struct RunArgs {
     /// The user's password for that server: the first line of a file that other users cannot read
     #[arg(long, value_name = "FILE", requires = "store_log")]
     pub store_log_password: Option<PathBuf>,
-    /// Erase only these machines: a file with one MAC address per line ('-' reads it from standard input), or a
-    /// list of MAC addresses, names in --hosts and known machines, such as node[001-120] or @group
+    /// Erase only these machines: a file with one MAC address per line ('-' reads it from standard input),
+    /// or a list of MAC addresses, names in --hosts and known machines, such as node[001-120] or @group
     #[arg(long, value_name = "FILE|LIST", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
     /// Erase the first N machines that arrive, without asking
