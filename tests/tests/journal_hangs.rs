@@ -11,10 +11,9 @@ use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::site::{Site, summary};
 use ka_tests::tool::tool;
 
-/// A mounted file system that can stop answering: whoever writes to it waits for ever.
+/// A mounted file system that can stop answering: a write to it then waits for ever.
 struct Disk {
     at: PathBuf,
-    is_frozen: bool,
     _device: Loop,
 }
 
@@ -24,27 +23,32 @@ impl Disk {
         tool("mkfs.ext4", ["-q", device.node()]);
         fs::create_dir_all(&at).unwrap();
         tool("mount", [device.node(), at.to_str().unwrap()]);
-        Self { at, is_frozen: false, _device: device }
-    }
-
-    fn freeze(&mut self) {
-        tool("fsfreeze", ["--freeze", self.at.to_str().unwrap()]);
-        self.is_frozen = true;
-    }
-
-    fn thaw(&mut self) {
-        if std::mem::take(&mut self.is_frozen) {
-            tool("fsfreeze", ["--unfreeze", self.at.to_str().unwrap()]);
-        }
+        Self { at, _device: device }
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.thaw();
         // A process that is being killed may have it open for a moment more.
         let unmounted = Command::new("umount").arg("--lazy").arg(&self.at).status();
         assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+/// Nothing is written while this exists. A process that waits for the disk cannot be killed before its end.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(disk: &Disk) -> Self {
+        tool("fsfreeze", ["--freeze", disk.at.to_str().unwrap()]);
+        Self(disk.at.clone())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let thawed = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
+        assert!(thawed.is_ok_and(|status| status.success()) || std::thread::panicking());
     }
 }
 
@@ -52,16 +56,16 @@ impl Drop for Disk {
 fn a_run_whose_journal_hangs_goes_on_without_it() {
     let site = Site::new();
     let file = site.noise("file", 3 << 20, 1);
-    let mut disk = Disk::mount(site.path("state"));
+    let disk = Disk::mount(site.path("state"));
     let mut sender = site.send("a", 1, ["--file".as_ref(), file.as_path()]);
-    disk.freeze();
+    let frozen = Frozen::new(&disk);
     let mut receivers = site.receivers(&mut sender, "a", 1);
     let receiver = &mut receivers[0];
     assert_eq!(receiver.end(), 0, "{}", receiver.said());
     assert!(site.holds("out-0", &[&file]));
     sender.wait_for("the journal's disk has not responded", 1);
     // A process with a thread that waits for a disk ends when that answers.
-    disk.thaw();
+    drop(frozen);
     assert_eq!(sender.end(), 0, "{}", sender.said());
     assert_eq!(summary(&sender)["ok"], true);
 }
