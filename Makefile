@@ -22,7 +22,8 @@ PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 
 	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
-	ipmitool openipmi openssl curl python3-venv kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2
+	ipmitool openipmi openssl curl python3-venv kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2 \
+	swtpm tpm2-tools libtss2-tcti-swtpm0
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -31,7 +32,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent static-kactl test qemu-test bench fuzz lint advisories install
+.PHONY: setup build agent static-kactl manual deb test-deb dist test qemu-test bench fuzz lint advisories install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -42,7 +43,10 @@ setup:
 	[ -n "$$missing" ] || exit 0; \
 	echo "setup: installing" $$missing; \
 	if [ "$$(id -u)" = 0 ]; then as=; else as="sudo --preserve-env=DEBIAN_FRONTEND"; fi; \
-	$$as apt-get update -q && $$as apt-get install -q -y --no-install-recommends $$missing
+	said=$$(mktemp); \
+	{ $$as apt-get update -q && $$as apt-get install -q -y --no-remove --no-install-recommends $$missing; } >"$$said" 2>&1 || \
+		{ cat "$$said" >&2; rm "$$said"; exit 1; }; \
+	rm "$$said"
 	@$(MAKE) --no-print-directory $(PYTHON)/bin/sushy-emulator || \
 		echo "setup: ******** THE PYTHON PACKAGE INDEX CANNOT BE REACHED: THE TESTS OF REDFISH WILL FAIL ********"
 
@@ -56,12 +60,34 @@ agent: setup
 static-kactl: setup
 	PROFILE=release initramfs/build-agent -p kactl --bin kactl
 
+# The man pages and completions, from the definitions of the command lines. None is kept, so none can drift.
+manual: setup
+	rm -rf target/manual
+	cargo run --quiet --locked -p kactl --example manual -- target/manual
+	cargo run --quiet --locked -p ka-agent --example manual -- target/manual
+
+# The Debian packages ka and ka-agent, in target/deb.
+deb: agent build manual
+	packaging/build-deb
+
+# Lintian, and install, upgrade, remove and purge in a chroot.
+test-deb: PACKAGES += lintian
+test-deb: setup
+	packaging/test-deb
+
+# The sources as a tarball, in target/dist.
+dist:
+	@. packaging/version.sh && mkdir -p target/dist && \
+	git archive --prefix="ka-$$version/" --format=tar HEAD | xz -T0 >"target/dist/ka-$$version.tar.xz" && \
+	ls -l "target/dist/ka-$$version.tar.xz"
+
 # The static agent is tested too, so it is built first.
 test: agent
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 	python3 -m unittest discover -s qemu
 	python3 -m unittest discover -s tests/bench
+	@echo "OK: every test has passed"
 
 qemu-test: agent build
 	SCENARIO=$(SCENARIO) SUITE=$(SUITE) NODES=$(NODES) KEEP=$(KEEP) qemu/run
@@ -86,7 +112,7 @@ lint: setup $(DENY) advisories
 	@$(call lint,the fuzz targets' lock file,cargo --version,cargo metadata --quiet --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null)
 	@$(call lint,prose,python3 --version,tests/lint/prose)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
-	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run controller/tests/unit))
+	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs packaging qemu tests/fuzz/run controller/tests/unit))
 
 # Known faults of the dependencies. The list of them is fetched each time: an old one would be silent about the new ones.
 # Where it cannot be had, nothing was checked, and that is said.

@@ -1,7 +1,11 @@
 """What the harness tells: steps with their time as they go, then a table and a verdict."""
 
 import contextlib
+import threading
 import time
+
+# A person takes a longer silence for a hang.
+STILL_EVERY = 30
 
 
 class Report:
@@ -20,12 +24,30 @@ class Report:
         known = len(self.faults)
         self._say(f"{name} …")
         try:
-            yield
+            with self._still(name, began):
+                yield
         except BaseException as error:
             self._say(f"{name}: FAILED after {time.monotonic() - began:.1f} s ({type(error).__name__})")
             raise
         verdict = "ok" if len(self.faults) == known else "FAILED"
         self._say(f"{name}: {verdict}, {time.monotonic() - began:.1f} s")
+
+    @contextlib.contextmanager
+    def _still(self, name, began):
+        """Prints from time to time that the step goes on."""
+        over = threading.Event()
+
+        def tell():
+            while not over.wait(STILL_EVERY):
+                self._say(f"{name}: still at it after {time.monotonic() - began:.0f} s")
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
 
     def note(self, text):
         self._say(f"  {text}")
@@ -59,8 +81,15 @@ class Report:
             for fault in self.faults[:50]:
                 print(f"  {fault}")
             return 1
-        print(f"\nqemu-test: passed in {elapsed:.0f} s")
+        print(f"\nqemu-test: {self._right()}, in {elapsed:.0f} s")
         return 0
+
+    def _right(self):
+        """The verdict of a trial without a fault."""
+        clones = [cells for cells in self.rows.values() if "disk" in cells]
+        if not clones:
+            return "OK"
+        return f"OK: {len(clones)} of {len(clones)} {'clone is' if len(clones) == 1 else 'clones are'} right"
 
     def _print_table(self):
         """A table of the nodes; what is not about a node is told in a line."""

@@ -208,7 +208,7 @@ class Scenario:
     ends: bool = True  # the nodes power off or reboot; otherwise they go on into the new system
     hooks: object = None  # the scenario's own module, whose functions the trial calls if they are there
     woken: bool = False  # the scenario starts the nodes' machines itself, when they are switched on
-    streams: int = 1  # how often the system may have to be sent
+    streams: int = 1  # how often the system may have to be sent, which takes as much longer
     site_dhcp: bool = False  # a foreign DHCP server on the wire
 
     def hook(self, name):

@@ -227,11 +227,10 @@ class Trial:
         share = on_wire / size
         self.report.figure("bytes on the golden node's wire, both ways, with PXE and stage2",
                            f"{on_wire / 1e6:.1f} MB, {share:.0%} of the tar's {size / 1e6:.1f} MB")
-        # How well it is compressed depends on how busy this machine is. More than the tar itself does not: that would be
-        # the same bytes twice.
-        most = self.scenario.streams
-        too_much = [] if share <= most else [f"{share:.0%} of the tar's size went over it: more than {most} times"]
-        self.report.found("golden", "wire", too_much)
+        # How well the stream is compressed, and how often a node comes again, depends on how busy this machine is. A bar
+        # is in `make bench`; the clones are right or wrong by their disks.
+        if share > 1:
+            self.report.note(f"{share:.0%} of the tar's size went over the wire: some of it more than once")
 
     # -- the disks --------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
 
 pub mod boot;
 pub mod booted;
+pub mod cli;
 pub mod console;
 pub mod disk;
 pub mod finish;

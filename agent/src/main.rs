@@ -1,8 +1,6 @@
 //! `ka-agent`: PID 1 of a node that boots over the network, and a receiver of files on a running host.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod cli;
-
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,5 +16,5 @@ fn main() -> ExitCode {
     if std::process::id() == 1 && Path::new(&name).file_name().is_some_and(|name| name == "init") {
         ka_agent::init::run(log::LevelFilter::Info, &["work"]);
     }
-    cli::run()
+    ka_agent::cli::run()
 }

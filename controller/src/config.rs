@@ -9,6 +9,7 @@ pub mod keys;
 pub mod profiles;
 pub mod pxe;
 pub mod read;
+pub mod show;
 
 use std::path::{Path, PathBuf};
 

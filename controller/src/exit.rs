@@ -69,8 +69,39 @@ pub type CommandResult = Result<Exit, FatalError>;
 #[must_use]
 pub fn finish(outcome: CommandResult) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
-        terminal::complain("kactl", format_args!("{:#}", failure.error));
+        terminal::complain("kactl", words(&failure.error));
         failure.exit
     });
     exit.into()
+}
+
+/// An error with all its causes, each told once: some errors repeat their cause in their own text.
+#[must_use]
+pub fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot listen: {0}")]
+        struct Repeats(#[from] std::io::Error);
+        let io = std::io::Error::other("no room");
+        let error = Err::<(), _>(Repeats::from(io)).context("nodes cannot come").unwrap_err();
+        assert_eq!(words(&error), "nodes cannot come: cannot listen: no room");
+    }
 }

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod console;
+pub mod doctor;
 pub mod exit;
 pub mod golden;
 pub mod hub;

@@ -11,9 +11,11 @@ use simplelog::{ConfigBuilder, WriteLogger};
 /// The display that is suspended while a line is printed.
 static DISPLAY: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// Starts the log: warnings and progress messages; `-v` adds details, `-vv` everything.
-pub fn start(verbose: u8) {
+/// Starts the log: warnings and progress messages; `-v` adds details, `-vv` everything, `-q` leaves the
+/// warnings.
+pub fn start(verbose: u8, quiet: bool) {
     let level = match verbose {
+        _ if quiet => LevelFilter::Warn,
         0 => LevelFilter::Info,
         1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         }
         Err(LineError::Profile(error)) => return exit::finish(Err(error.into())),
     };
-    logging::start(cli.verbose);
+    logging::start(cli.verbose, cli.quiet);
     open_many_files();
     ka_host::secrets::keep_from_core_dumps();
     exit::finish(cli.run())

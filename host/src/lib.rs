@@ -30,6 +30,7 @@ pub mod sysfs;
 pub mod system;
 pub mod terminal;
 pub mod tool;
+pub mod tpm;
 pub mod usage;
 pub mod words;
 pub mod xattrs;

@@ -44,6 +44,8 @@ fn of_number(number: i32) -> String {
         Errno::REMOTEIO => "the disk has failed: see the kernel's log",
         Errno::NOMEDIUM => "there is no medium in the drive",
         Errno::NODATA => "the medium has an unreadable area: see the kernel's log",
+        // What a blocking socket with a time limit reports: "Resource temporarily unavailable" is no help.
+        Errno::AGAIN | Errno::TIMEDOUT => "no answer came in time: is it running, and no firewall between?",
         Errno::STALE => "the file server no longer knows the file",
         _ => return io::Error::from_raw_os_error(number).to_string(),
     };
@@ -59,6 +61,7 @@ mod tests {
         for (number, said) in [
             (117, "the file system is damaged: check it with its fsck (os error 117)"),
             (74, "the file system is damaged, a checksum is wrong: check it with its fsck (os error 74)"),
+            (11, "no answer came in time: is it running, and no firewall between? (os error 11)"),
             (2, "No such file or directory (os error 2)"),
         ] {
             assert_eq!(of_number(number), said);

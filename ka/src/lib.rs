@@ -44,4 +44,5 @@ pub mod session;
 pub mod sha256;
 pub mod shown;
 pub mod step;
+pub mod tpm;
 pub mod wire;

@@ -12,6 +12,8 @@ class Flood:
     reported = ()
     orphan = None
     heals = None
+    # A host that has joined and answers is served in a round of its own, which ends without it. No honest host waits.
+    report_within = 60
 
     def __init__(self, program, key, *words, at=0.05, port=CONTROL, target=0):
         self._program, self._key, self._words = program, key, words

@@ -113,7 +113,7 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
                 note += f"not served in a later round: hosts {late}; "
         failed = sum(1 for r in flow.receivers if r.confirmed() is None)
         if tool.reports and not missing:
-            reported = tool.reported(flow)
+            reported = tool.reported(flow, getattr(disturb, "report_within", 10))
             if sorted(reported) != sorted(disturb.reported if disturb else ()):
                 note += f"reported as failed: {sorted(reported)}; "
             failed = len(reported)

@@ -82,10 +82,10 @@ class Ka:
             raise
         return Flow([send], receivers)
 
-    def reported(self, flow):
-        """The hosts that kactl's report names as failed; it must come soon after the last host's end."""
+    def reported(self, flow, within):
+        """The hosts that kactl's report names as failed; it must come within so many seconds of the last host's end."""
         send = flow.golden[0]
-        end = time.monotonic() + 10
+        end = time.monotonic() + within
         while send.ended is None and time.monotonic() < end:
             time.sleep(0.01)
         for line in reversed(send.log.read_text(errors="replace").splitlines()):

@@ -28,9 +28,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{schedule:#?}");
             println!("{:?}", run_traced(&schedule)?);
         }
-        [kind @ ("scan" | "scan-liars"), first, count] => {
+        ["rounds", seed] => {
+            let schedule = Schedule::with_rounds(seed.parse()?);
+            println!("{schedule:#?}");
+            println!("{:?}", run_traced(&schedule)?);
+        }
+        [kind @ ("scan" | "scan-liars" | "scan-rounds"), first, count] => {
             let first: u64 = first.parse()?;
-            let schedule = if kind == "scan" { Schedule::generate } else { Schedule::with_liars };
+            let schedule = match kind {
+                "scan" => Schedule::generate,
+                "scan-liars" => Schedule::with_liars,
+                _ => Schedule::with_rounds,
+            };
             for seed in first..first + count.parse::<u64>()? {
                 if let Err(violation) = run(&schedule(seed)) {
                     println!("seed {seed}: {violation}");
@@ -54,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?,
         _ => {
             return Err(
-                "simulate seed|liars SEED | scan|scan-liars FIRST COUNT | slow FIRST COUNT FULL | chain NODES DEATHS kill|cut WINDOW STREAM".into()
+                "simulate seed|liars|rounds SEED | scan|scan-liars|scan-rounds FIRST COUNT | slow FIRST COUNT FULL | chain NODES DEATHS kill|cut WINDOW STREAM".into()
             );
         }
     }

@@ -16,7 +16,7 @@ use ka::keys::{JoinKey, KeyPair};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka::wire::control::Hello;
 use ka_agent::disk::{confirm_now, prepare};
-use ka_agent::session::{JoinError, Session};
+use ka_agent::session::{Endorse, JoinError, Session};
 
 use crate::chroot::in_chroot;
 use crate::loop_device::{Loop, MIB};
@@ -112,7 +112,16 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
 /// When it is refused.
 #[must_use]
 pub fn join_with(join: &JoinKey, number: u8, size: u64, serial: &str, boot: u64) -> Session {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    join_endorsed(join, &inventory(number, size, serial, boot), None).unwrap()
+}
+
+/// The inventory of the node with this number, and one disk.
+#[must_use]
+pub fn arriving(number: u8, size: u64) -> Inventory {
+    inventory(number, size, &format!("SERIAL-{number}"), 1)
+}
+
+fn inventory(number: u8, size: u64, serial: &str, boot: u64) -> Inventory {
     let mac = format!("52:54:00:00:00:{number:02x}");
     let old =
         Content { device: "sda1".into(), size: 1 << 20, kind: Some("xfs".into()), label: Some("old".into()) };
@@ -133,6 +142,26 @@ pub fn join_with(join: &JoinKey, number: u8, size: u64, serial: &str, boot: u64)
         },
         ..Disk::default()
     };
+    Inventory {
+        cards: vec![Card { name: "eth0".into(), mac, ..Card::default() }],
+        disks: vec![disk],
+        ..Inventory::default()
+    }
+}
+
+/// Joins as this machine with its TPM, as soon as `kactl` listens.
+///
+/// # Errors
+/// The reason for which it is refused.
+///
+/// # Panics
+/// If `kactl` does not listen.
+pub fn join_endorsed(
+    join: &JoinKey,
+    inventory: &Inventory,
+    mut tpm: Option<&mut dyn Endorse>,
+) -> Result<Session, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = KeyPair::generate().unwrap();
     let hello = Hello {
         session: "kainstall".into(),
@@ -140,25 +169,23 @@ pub fn join_with(join: &JoinKey, number: u8, size: u64, serial: &str, boot: u64)
         key: own.public,
         data_port: listener.local_addr().unwrap().port(),
         window: 8 << 20,
-        inventory: Inventory {
-            cards: vec![Card { name: "eth0".into(), mac, ..Card::default() }],
-            disks: vec![disk],
-            ..Inventory::default()
-        },
+        inventory: inventory.clone(),
         erasable: true,
         place: 0,
         resume: None,
     };
-    let mut session = None;
+    let mut outcome = None;
     wait_until("kactl listens", || {
         let address = SocketAddr::from(([127, 0, 0, 1], 30765));
-        match Session::join(address, (join, &own), hello.clone(), listener.try_clone().unwrap()) {
-            Ok(joined) => session = Some(joined),
+        let (listener, hello) = (listener.try_clone().unwrap(), hello.clone());
+        let tpm = tpm.as_mut().map(|tpm| &mut **tpm as &mut dyn Endorse);
+        match Session::join_endorsed(address, (join, &own), hello, listener, tpm) {
+            Ok(joined) => outcome = Some(Ok(joined)),
             // An earlier run's port may still be closing.
             Err(JoinError::Unreachable { .. } | JoinError::Channel { .. }) => {}
-            Err(e) => panic!("{e}"),
+            Err(e) => outcome = Some(Err(e.to_string())),
         }
-        session.is_some()
+        outcome.is_some()
     });
-    session.unwrap()
+    outcome.unwrap()
 }

@@ -34,13 +34,35 @@ impl Guest<'_> {
         self.boot_on("hubport,id=n,hubid=0", |console| console.contains(end))
     }
 
+    /// The same with a TPM: swtpm, which listens for QEMU on this socket.
+    ///
+    /// # Panics
+    /// If QEMU cannot be run.
+    #[must_use]
+    pub fn boot_with_tpm(&self, socket: &Path, end: &str) -> String {
+        let socket = format!("socket,id=tpm,path={}", socket.display());
+        let tpm = [
+            "-chardev",
+            &socket,
+            "-tpmdev",
+            "emulator,id=tpm0,chardev=tpm",
+            "-device",
+            "tpm-tis,tpmdev=tpm0",
+        ];
+        self.boot_as("hubport,id=n,hubid=0", &tpm, |console| console.contains(end))
+    }
+
     /// Boots it with a network card on `netdev`, whose `id` is `n`, until `is_over` returns true for the
     /// console's output, or the machine stops by itself.
     ///
     /// # Panics
     /// If QEMU cannot be run.
     #[must_use]
-    pub fn boot_on(&self, netdev: &str, mut is_over: impl FnMut(&str) -> bool) -> String {
+    pub fn boot_on(&self, netdev: &str, is_over: impl FnMut(&str) -> bool) -> String {
+        self.boot_as(netdev, &[], is_over)
+    }
+
+    fn boot_as(&self, netdev: &str, more: &[&str], mut is_over: impl FnMut(&str) -> bool) -> String {
         let words = format!("console=ttyS0 panic=-1 loglevel=7 no_timer_check {}", self.words);
         // The limit only ensures that a hanging guest fails.
         let mut qemu = Command::new("timeout");
@@ -48,6 +70,7 @@ impl Guest<'_> {
         qemu.args(["-m", &self.memory.to_string(), "-display", "none", "-serial", "stdio"]);
         qemu.args(["-netdev", netdev, "-device", "virtio-net-pci,netdev=n"]);
         qemu.args(["-append", &words]).arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initrd);
+        qemu.args(more);
         if let Some(disk) = self.disk {
             let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", disk.display());
             qemu.args(["-drive", &drive]);

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
 pub mod guest;
+pub mod halting;
 pub mod hostile;
 
 pub mod kernel;
@@ -19,6 +20,7 @@ pub mod sim;
 pub mod site;
 pub mod sources;
 pub mod stale;
+pub mod swtpm;
 pub mod tables;
 pub mod terminal;
 pub mod tool;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka::wire::PROTOCOL;
+use ka_tests::halting::Halting;
 use ka_tests::process::{Process, wait_until};
 use ka_tests::proxy::Proxy;
 use ka_tests::site::{DEAD_AFTER, MIB, Site, chain_order, data_port, reasons};
@@ -70,16 +71,12 @@ fn another_version() -> Vec<u8> {
 #[test]
 fn noise_and_silence_disturb_nobody() {
     let site = Site::new();
-    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
-    let gate = site.gate("gate");
-    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-    let mut sender = site.send("a", 3, ["--command", &source]);
+    let stream = Halting::new(&site, 12 * MIB);
+    let mut sender = site.send("a", 3, ["--command", stream.command()]);
     let control = SocketAddr::new(site.address.into(), CONTROL);
     let mut open = idle(control);
     let mut nodes = site.receivers(&mut sender, "a", 3);
-    for i in 0..3 {
-        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
-    }
+    stream.wait_for_half(&site, 3);
     let mut ports = vec![control];
     ports.extend(nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node)))));
     for port in ports {
@@ -91,11 +88,11 @@ fn noise_and_silence_disturb_nobody() {
             open.push(stream);
         }
     }
-    gate.open();
+    stream.open();
     assert_eq!(sender.end(), 0, "{}", sender.said());
     for (i, node) in nodes.iter_mut().enumerate() {
         assert_eq!(node.end(), 0, "{}", node.said());
-        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+        assert!(stream.is_in(&site, &format!("out-{i}")));
     }
 }
 
@@ -103,23 +100,19 @@ fn noise_and_silence_disturb_nobody() {
 #[test]
 fn idle_strangers_keep_no_successor_out() {
     let site = Site::new();
-    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
-    let gate = site.gate("gate");
-    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-    let mut sender = site.send("a", 4, ["--dead-after", DEAD_AFTER, "--command", &source]);
+    let stream = Halting::new(&site, 12 * MIB);
+    let mut sender = site.send("a", 4, ["--dead-after", DEAD_AFTER, "--command", stream.command()]);
     let mut nodes = site.receivers(&mut sender, "a", 4);
-    for i in 0..4 {
-        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
-    }
+    stream.wait_for_half(&site, 4);
     let ports = nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node))));
     let _strangers: Vec<TcpStream> = ports.flat_map(idle).collect();
     let dead = chain_order(&nodes)[1];
     nodes[dead].kill();
-    gate.open();
+    stream.open();
     assert_eq!(sender.end(), 1, "{}", sender.said());
     for (i, node) in nodes.iter_mut().enumerate().filter(|(i, _)| *i != dead) {
         assert_eq!(node.end(), 0, "{}", node.said());
-        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+        assert!(stream.is_in(&site, &format!("out-{i}")));
     }
 }
 
@@ -227,10 +220,8 @@ fn a_replayed_handshake_takes_no_place() {
 #[test]
 fn an_outage_of_the_controller_stops_nothing() {
     let site = Site::new();
-    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
-    let gate = site.gate("gate");
-    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-    let mut sender = site.send("a", 3, ["--dead-after", DEAD_AFTER, "--command", &source]);
+    let stream = Halting::new(&site, 12 * MIB);
+    let mut sender = site.send("a", 3, ["--dead-after", DEAD_AFTER, "--command", stream.command()]);
     let control = SocketAddr::new(site.address.into(), CONTROL);
     let proxy = Proxy::honest(control);
     let mut nodes: Vec<Process> = (0..3)
@@ -242,16 +233,14 @@ fn an_outage_of_the_controller_stops_nothing() {
             node
         })
         .collect();
-    for i in 0..3 {
-        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
-    }
+    stream.wait_for_half(&site, 3);
     proxy.refuse(true);
     for node in &mut nodes {
         node.wait_for("the connection to the controller", 1);
     }
     // The stream continues to its end in the meantime. Only the controller can confirm that it is the golden
     // node's: no file gets its final name before.
-    gate.open();
+    stream.open();
     for i in 0..3 {
         site.wait_for_partial(&format!("out-{i}"), 24 * MIB);
         assert!(!site.path(&format!("out-{i}")).exists());
@@ -263,7 +252,7 @@ fn an_outage_of_the_controller_stops_nothing() {
     for (i, node) in nodes.iter_mut().enumerate() {
         assert_eq!(node.end(), 0, "{}", node.said());
         assert!(node.said().contains("is back"), "{}", node.said());
-        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+        assert!(stream.is_in(&site, &format!("out-{i}")));
     }
 }
 

@@ -2,9 +2,9 @@
 //! the right bytes, every dead node is named with its reason, and nothing hangs.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
-use std::path::PathBuf;
 use std::thread;
 
+use ka_tests::halting::Halting;
 use ka_tests::process::Process;
 use ka_tests::site::{DEAD_AFTER, Gate, MIB, Site, chain_order, reasons};
 use rustix::process::Signal;
@@ -12,8 +12,7 @@ use rustix::process::Signal;
 /// A stream that stops in the middle until the test lets it continue.
 struct Halted {
     site: Site,
-    parts: [PathBuf; 2],
-    gate: Gate,
+    stream: Halting,
     sender: Process,
     nodes: Vec<Process>,
     /// The nodes' indexes in the order of the chain.
@@ -24,18 +23,16 @@ impl Halted {
     /// Starts a stream to `count` nodes that waits in the middle, once all nodes have the first half.
     fn at_the_source(count: usize, dead_after: &str) -> Self {
         let site = Site::new();
-        let parts = [site.noise("first", 20 * MIB, 1), site.noise("second", 20 * MIB, 2)];
-        let gate = site.gate("gate");
-        let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-        let mut sender =
-            site.send("a", count, ["--rounds", "1", "--dead-after", dead_after, "--command", &source]);
+        let stream = Halting::new(&site, 20 * MIB);
+        let mut sender = site.send(
+            "a",
+            count,
+            ["--rounds", "1", "--dead-after", dead_after, "--command", stream.command()],
+        );
         let nodes = site.receivers(&mut sender, "a", count);
-        for i in 0..count {
-            // All but the last chunk, whose end waits for a block to be full.
-            site.wait_for_partial(&format!("out-{i}"), 18 * MIB);
-        }
+        stream.wait_for_half(&site, count);
         let chain = chain_order(&nodes);
-        Self { site, parts, gate, sender, nodes, chain }
+        Self { site, stream, sender, nodes, chain }
     }
 
     fn kill(&mut self, places: &[usize]) {
@@ -47,7 +44,7 @@ impl Halted {
     /// Lets the stream continue; all nodes except those at `dead` places must be served, and the dead ones
     /// must be named.
     fn survive(mut self, dead: &[usize]) -> Vec<String> {
-        self.gate.open();
+        self.stream.open();
         assert_eq!(self.sender.end(), 1, "{}", self.sender.said());
         let reasons = reasons(&self.sender);
         assert_eq!(reasons.len(), self.nodes.len());
@@ -59,8 +56,8 @@ impl Halted {
             } else {
                 assert_eq!(reason, None, "the node at {place} of {dead:?}\n{}", self.sender.said());
                 assert_eq!(self.nodes[*i].end(), 0, "{}", self.nodes[*i].said());
-                let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
-                assert!(self.site.holds(&format!("out-{i}"), &parts), "the node at {place} of {dead:?}");
+                let is_there = self.stream.is_in(&self.site, &format!("out-{i}"));
+                assert!(is_there, "the node at {place} of {dead:?}");
             }
         }
         why

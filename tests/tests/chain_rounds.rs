@@ -3,17 +3,16 @@
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
-use std::path::PathBuf;
 
+use ka_tests::halting::Halting;
 use ka_tests::process::Process;
-use ka_tests::site::{DEAD_AFTER, Gate, MIB, Site, chain_order, data_port, reasons, summary};
+use ka_tests::site::{DEAD_AFTER, MIB, Site, chain_order, data_port, reasons, summary};
 use rustix::process::Signal;
 
 /// A stream that stops in the middle of its first round.
 struct Halted {
     site: Site,
-    parts: [PathBuf; 2],
-    gate: Gate,
+    stream: Halting,
     sender: Process,
     nodes: Vec<Process>,
     /// The number of each node's file.
@@ -23,22 +22,12 @@ struct Halted {
 impl Halted {
     fn new(count: usize, more: &[&str]) -> Self {
         let site = Site::new();
-        let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
-        let gate = site.gate("gate");
-        let source = format!(
-            "cat {}; test -e {} || cat {}; cat {}",
-            parts[0].display(),
-            site.path("opened").display(),
-            gate.path().display(),
-            parts[1].display()
-        );
-        let arguments = [&["--dead-after", DEAD_AFTER, "--command", &source][..], more].concat();
+        let stream = Halting::new(&site, 12 * MIB);
+        let arguments = [&["--dead-after", DEAD_AFTER, "--command", stream.command()][..], more].concat();
         let mut sender = site.send("a", count, arguments);
         let nodes = site.receivers(&mut sender, "a", count);
-        for i in 0..count {
-            site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
-        }
-        Self { site, parts, gate, sender, nodes, targets: (0..count).collect() }
+        stream.wait_for_half(&site, count);
+        Self { site, stream, sender, nodes, targets: (0..count).collect() }
     }
 
     /// Another receiver, which will be asked to return.
@@ -55,8 +44,7 @@ impl Halted {
     }
 
     fn go_on(&self) {
-        fs::write(self.site.path("opened"), "").unwrap();
-        self.gate.open();
+        self.stream.open();
     }
 
     /// All except `gone` have everything; returns the rounds of the summary's nodes.
@@ -64,9 +52,8 @@ impl Halted {
         assert_eq!(self.sender.end(), 0, "{}", self.sender.said());
         for (i, node) in self.nodes.iter_mut().enumerate().filter(|(i, _)| Some(*i) != gone) {
             assert_eq!(node.end(), 0, "{}", node.said());
-            let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
             let file = format!("out-{}", self.targets[i]);
-            assert!(self.site.holds(&file, &parts), "node {i}");
+            assert!(self.stream.is_in(&self.site, &file), "node {i}");
             assert!(self.site.partial(&file).is_none());
         }
         assert!(reasons(&self.sender).iter().all(Option::is_none));
@@ -104,7 +91,7 @@ fn a_copy_that_failed_is_not_forgotten_for_another_on_its_host() {
     assert_eq!((reasons.len(), reasons.iter().flatten().count()), (4, 1), "{reasons:?}");
     assert!(reasons[dead].is_some() && reasons[3].is_none(), "{reasons:?}");
     assert_eq!(summary(&run.sender)["ok"], false);
-    assert!(run.site.holds("out-3", &[&run.parts[0], &run.parts[1]]));
+    assert!(run.stream.is_in(&run.site, "out-3"));
 }
 
 #[test]

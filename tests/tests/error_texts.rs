@@ -58,7 +58,11 @@ fn nothing_is_decided_by_the_text_of_an_error() {
     let texts: Vec<_> =
         sources::of_crates().into_iter().map(|path| (fs::read_to_string(&path).unwrap(), path)).collect();
     let tests: BTreeSet<String> = texts.iter().flat_map(|(text, _)| sources::test_modules(text)).collect();
-    let is_test = |path: &Path| tests.contains(&*path.file_stem().unwrap().to_string_lossy());
+    // A test module may be a directory.
+    let is_test = |path: &Path| {
+        let below = path.strip_prefix(ka_tests::root()).unwrap_or(path).with_extension("");
+        below.iter().any(|part| tests.contains(&*part.to_string_lossy()))
+    };
     let mut found = Vec::new();
     for (text, path) in texts.iter().filter(|(_, path)| !is_test(path)) {
         let decisions = decisions(&sources::without_tests(text));

@@ -1,53 +1,18 @@
 //! A session whose process is killed in any of its phases, and another process that continues it.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
+use ka_tests::halting::Halting;
 use ka_tests::process::Process;
-use ka_tests::site::{Gate, MIB, Site, reasons, summary};
+use ka_tests::site::{MIB, Site, reasons, summary};
 
 /// Receivers are patient: a busy machine must not affect the result.
 const PATIENCE: [&str; 2] = ["--patience", "10m"];
 
 fn resume(site: &Site, run: &str, name: &str) -> Process {
     Process::start(site.kactl().args(["resume", run]), name, &site.path(""))
-}
-
-/// Two parts of a stream, with a pause between them until a gate is opened.
-struct Halting {
-    site: Site,
-    parts: [PathBuf; 2],
-    gate: Gate,
-    source: String,
-}
-
-impl Halting {
-    fn new() -> Self {
-        let site = Site::new();
-        let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
-        let gate = site.gate("gate");
-        let source = format!(
-            "cat {}; test -e {} || cat {}; cat {}",
-            parts[0].display(),
-            site.path("opened").display(),
-            gate.path().display(),
-            parts[1].display()
-        );
-        Self { site, parts, gate, source }
-    }
-
-    fn send(&self, count: usize) -> Process {
-        self.site.send("a", count, [&["--command", &self.source][..], &PATIENCE].concat())
-    }
-
-    fn all_is_there(&self, count: usize) {
-        for i in 0..count {
-            let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
-            assert!(self.site.holds(&format!("out-{i}"), &parts), "node {i}");
-        }
-    }
 }
 
 #[track_caller]
@@ -57,9 +22,9 @@ fn ends_well(process: &mut Process) {
 
 #[test]
 fn killed_while_nodes_gather_and_again_while_they_receive() {
-    let halting = Halting::new();
-    let site = &halting.site;
-    let mut sender = halting.send(2);
+    let site = &Site::new();
+    let halting = Halting::new(site, 12 * MIB);
+    let mut sender = site.send("a", 2, [&["--command", halting.command()][..], &PATIENCE].concat());
     let mut nodes = site.receivers(&mut sender, "a", 1);
     sender.kill();
 
@@ -68,13 +33,11 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     second.wait_for("is back", 1);
     let sink = ["--file".into(), site.path("out-1")];
     nodes.push(site.receive("a", "node-1", sink));
-    for i in 0..2 {
-        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
-    }
+    halting.wait_for_half(site, 2);
     second.kill();
 
     // Only one process may continue the session.
-    fs::write(site.path("opened"), "").unwrap();
+    halting.open_later_rounds();
     let mut third = resume(site, "a-1", "third");
     third.wait_for("is back", 2);
     let mut rival = resume(site, "a", "rival");
@@ -82,7 +45,7 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     assert!(rival.said().contains("another process holds"), "{}", rival.said());
     nodes.iter_mut().for_each(ends_well);
     ends_well(&mut third);
-    halting.all_is_there(2);
+    assert!((0..2).all(|i| halting.is_in(site, &format!("out-{i}"))));
     assert!(reasons(&third).iter().all(Option::is_none));
     let summary = summary(&third);
     let rounds: Vec<_> = summary["nodes"].as_array().unwrap().iter().map(|node| &node["round"]).collect();
@@ -93,7 +56,7 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     assert_eq!(after.end(), 2);
     assert!(after.said().contains("nothing is left to do"), "{}", after.said());
     // The command that the killed process was reading from ends, too.
-    OpenOptions::new().read(true).write(true).open(halting.gate.path()).unwrap();
+    halting.end_orphans();
 }
 
 #[test]

@@ -25,18 +25,23 @@ const REGRESSIONS: [(u64, &str); 7] = [
 
 #[test]
 fn ten_thousand_schedules_keep_every_invariant() {
-    let results = live_through_all(Schedule::generate);
+    let results = live_through_all(any);
     let failures: Vec<_> =
         results.iter().filter_map(|(seed, result)| Some((seed, result.as_ref().err()?))).collect();
     for (seed, violation) in &failures {
         eprintln!("seed {seed}: {violation}");
     }
     if let Some((seed, _)) = failures.first() {
-        let schedule = Schedule::generate(**seed);
+        let schedule = any(**seed);
         panic!("{} seeds fail; {schedule:#?}\n{}", failures.len(), run_traced(&schedule).unwrap_err());
     }
     let outcomes: Vec<SimResult> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
     check_the_faults_happened(&outcomes);
+}
+
+/// Every fourth schedule is that of a whole run, with several rounds and controllers that are killed.
+fn any(seed: u64) -> Schedule {
+    if seed % 4 == 3 { Schedule::with_rounds(seed) } else { Schedule::generate(seed) }
 }
 
 /// All results, in the order of their seeds.
@@ -76,6 +81,9 @@ fn check_the_faults_happened(outcomes: &[SimResult]) {
         "deaths in {deaths} % of the schedules, two or more within the detection time in {close} %, \
          the tail's in {tail} %; {complete} nodes complete, {events} events"
     );
+    let (rounds, kills) = (percent(|outcome| outcome.rounds > 1), percent(|outcome| outcome.kills > 0));
+    println!("more than one round in {rounds} %, a controller killed in {kills} %");
+    assert!(rounds >= 8 && kills >= 8, "more rounds in {rounds} %, controllers killed in {kills} %");
     assert!(deaths >= 80, "deaths in {deaths} % of the schedules");
     assert!(close >= 30, "deaths within the detection time in {close} % of the schedules");
     assert!(tail >= 10, "the tail's death in {tail} % of the schedules");

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::console::{self, Console, Limits, trace};
+use crate::{init, node};
 use ka::keys::JoinKey;
 use ka::wire::CONSOLE_PORT;
-use ka_agent::console::{self, Console, Limits, trace};
-use ka_agent::{init, node};
 use ka_host::terminal;
 use ka_net::listen::Side;
 use log::LevelFilter;

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::disk;
+use crate::step::step;
 use ka::disk::choice::{DiskChoice, ParseChoiceError};
 use ka::disk::description::Description;
 use ka::disk::kind::PartitionKind;
@@ -15,8 +17,6 @@ use ka::plan::report::{DiskAction, OfDisk, Report};
 use ka::plan::{ConfirmedStorage, DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka::shown;
 use ka::step::Step;
-use ka_agent::disk;
-use ka_agent::step::step;
 use ka_host::{hardware, terminal};
 use serde::Serialize;
 

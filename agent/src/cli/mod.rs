@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use ka_agent::receive::{self, Request, Sink};
-use ka_agent::{booted, node};
+use crate::receive::{self, Request, Sink};
+use crate::{booted, node};
+use clap::{CommandFactory, Parser};
 use ka_host::sys::signals;
 use ka_host::terminal;
 use ka_net::relay::window;
@@ -86,8 +86,15 @@ struct SinkArgs {
     command: Option<String>,
 }
 
+/// The definition of the command line, for its man page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line: 0 done, 1 failed, 2 usage.
-pub(crate) fn run() -> ExitCode {
+#[must_use]
+pub fn run() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
     });

@@ -34,8 +34,9 @@ pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible>
             }
         };
         let console = Arc::clone(&console);
-        let begun = slots.take(&stream).and_then(|slot| {
-            let talk = move || match Conversation::new(&console, stream, peer.ip().to_canonical(), slot) {
+        let address = peer.ip().to_canonical();
+        let begun = slots.take(&stream, address).and_then(|slot| {
+            let talk = move || match Conversation::new(&console, stream, address, slot) {
                 Ok(conversation) => conversation.hold(),
                 Err(error) => log::debug!("the viewer {peer} cannot be served: {error}"),
             };

@@ -1,5 +1,6 @@
 //! The session in which a node becomes a copy of the golden node.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -23,10 +24,11 @@ use crate::init::ExitAction;
 use crate::kexec;
 use crate::notes;
 use crate::receive::{SinkError, unpack_into};
-use crate::session::{JoinError, NoPlan, Session, SessionOver};
+use crate::session::{Endorse, JoinError, NoPlan, Session, SessionOver};
 use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
+use ka_host::tpm::{self, Tpm};
 
 /// How long at least the node asks the run for a place, and how often.
 const MIN_PATIENCE: Duration = Duration::from_secs(15);
@@ -96,9 +98,12 @@ pub(super) fn install(node: &Stage1, inventory: Inventory) -> Result<ExitAction,
 /// Joins; asks again if the controller is too busy to answer at once, or has vanished and may be resumed.
 fn join(node: &Stage1, hello: &Hello) -> Result<Session, String> {
     let (began, patience) = (Instant::now(), node.patience.max(MIN_PATIENCE));
+    let mut tpm = tpm();
     loop {
         let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
-        match Session::join(node.controller, (&node.join, &node.key), hello.clone(), listener) {
+        let keys = (&node.join, &node.key);
+        let tpm = tpm.as_mut().map(|tpm| tpm as &mut dyn Endorse);
+        match Session::join_endorsed(node.controller, keys, hello.clone(), listener, tpm) {
             Err(error @ JoinError::Unreachable { .. }) if began.elapsed() < patience => {
                 let left = patience.saturating_sub(began.elapsed()).as_secs();
                 log::warn!("{error}; asking again, for {left} s more");
@@ -107,6 +112,14 @@ fn join(node: &Stage1, hello: &Hello) -> Result<Session, String> {
             outcome => return outcome.map_err(|e| e.to_string()),
         }
     }
+}
+
+/// This machine's TPM, if it works. Only the controller knows whether this machine must have one.
+fn tpm() -> Option<Tpm<File>> {
+    tpm::of_this_machine().unwrap_or_else(|error| {
+        log::warn!("this machine joins without the proof of its TPM: {error}");
+        None
+    })
 }
 
 /// From a blank disk to one that boots. A failure after the first write leaves a disk that does not boot.

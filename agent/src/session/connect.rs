@@ -8,8 +8,10 @@ use ka::keys::{JoinKey, KeyPair};
 use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
+use ka_host::words;
 
 use super::Welcome;
+use super::endorse::{Endorse, Endorsing};
 
 /// The time limit for each step of joining.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ const MAX_REDIRECTS: usize = 3;
 #[non_exhaustive]
 pub enum JoinError {
     /// Nothing is listening there, or it does not answer.
-    #[error("{address}: {error}")]
+    #[error("{address}: {}", words::of_io(error))]
     Unreachable {
         /// The address.
         address: SocketAddr,
@@ -72,11 +74,14 @@ pub(super) fn connect(
     address: SocketAddr,
     keys: (&JoinKey, &KeyPair),
     hello: &Hello,
+    mut tpm: Option<&mut dyn Endorse>,
     patience: Duration,
 ) -> Result<Joined, JoinError> {
     let mut address = address;
     for _ in 0..=MAX_REDIRECTS {
-        match try_connect(address, keys, hello, patience)? {
+        let tpm = tpm.as_mut().map(|tpm| &mut **tpm as &mut dyn Endorse);
+        let endorsing = Endorsing::new(tpm, keys.1.public);
+        match try_connect(address, keys, hello, endorsing, patience)? {
             Answer::Joined(joined) => return Ok(*joined),
             Answer::Redirect(port) => address.set_port(port),
         }
@@ -93,6 +98,7 @@ fn try_connect(
     address: SocketAddr,
     (join, own): (&JoinKey, &KeyPair),
     hello: &Hello,
+    mut endorsing: Endorsing<'_>,
     patience: Duration,
 ) -> Result<Answer, JoinError> {
     let unreachable = |error| JoinError::Unreachable { address, error };
@@ -102,6 +108,7 @@ fn try_connect(
     stream.set_read_timeout(Some(patience)).map_err(unreachable)?;
     stream.set_write_timeout(Some(patience)).map_err(unreachable)?;
     let mut channel = Channel::dial_control(join, own).map_err(broken)?;
+    let speak = || ToController::Hello(Box::new(hello.clone()));
     loop {
         while channel.queued() > 0 {
             channel.write_to(&mut stream).map_err(unreachable)?;
@@ -125,8 +132,15 @@ fn try_connect(
         };
         match received {
             Received::Open => {
-                channel.send(&ToController::Hello(Box::new(hello.clone()))).map_err(broken)?;
+                let first = endorsing.begin().map(ToController::Tpm).unwrap_or_else(speak);
+                channel.send(&first).map_err(broken)?;
                 stream.set_read_timeout(Some(patience.max(WELCOME))).map_err(unreachable)?;
+            }
+            Received::Message(ToAgent::Tpm(request)) => {
+                let (answer, more) = endorsing.answer(request);
+                for message in answer.map(ToController::Tpm).into_iter().chain((!more).then(speak)) {
+                    channel.send(&message).map_err(broken)?;
+                }
             }
             Received::Message(ToAgent::Welcome { ticket, time, dead_after, patience }) => {
                 let welcome = Welcome { ticket, time, dead_after, patience };
@@ -138,5 +152,33 @@ fn try_connect(
             }
             _ => return Err(broken(ChannelError::OutOfTurn)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::inventory::Inventory;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_host_that_accepts_and_stays_silent_is_explained() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&own).unwrap();
+        let (address, patience) = (silent.local_addr().unwrap(), Duration::from_millis(50));
+        let hello = Hello {
+            session: "a".into(),
+            version: String::new(),
+            key: own.public,
+            data_port: 1,
+            window: 1,
+            inventory: Inventory::default(),
+            erasable: false,
+            place: 0,
+            resume: None,
+        };
+        let error = connect(address, (&join, &own), &hello, patience).err().unwrap().to_string();
+        assert!(error.contains("no answer came in time") && !error.contains("temporarily"), "{error}");
     }
 }

@@ -5,12 +5,13 @@
 //! no disk ever delays a heartbeat.
 
 mod connect;
+mod endorse;
 mod outage;
 mod session_loop;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use ka::wire::control::{Hello, Ticket, ToController};
 use mio::Waker;
 
 pub use connect::JoinError;
+pub use endorse::Endorse;
 
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::StreamReader;
@@ -34,6 +36,8 @@ pub enum Event {
     Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
+    /// The stream that is waited for was given up, for this reason, before this node had heard of it.
+    Aborted(String),
     /// Every node is served; this one may leave.
     Bye,
     /// The controller has rejected this node, or can no longer be reached.
@@ -127,11 +131,25 @@ impl Session {
         hello: Hello,
         listener: TcpListener,
     ) -> Result<Self, JoinError> {
+        Self::join_endorsed(address, (join, own), hello, listener, None)
+    }
+
+    /// The same with the proof of this machine's TPM, if it has one.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the controller does not answer or refuses.
+    pub fn join_endorsed(
+        address: SocketAddr,
+        (join, own): (&JoinKey, &KeyPair),
+        hello: Hello,
+        listener: TcpListener,
+        tpm: Option<&mut dyn Endorse>,
+    ) -> Result<Self, JoinError> {
         let (hello, left_out) = hello.bounded();
         for what in left_out {
             log::warn!("the report about this machine to the controller is incomplete: it lacks {what}");
         }
-        let joined = connect::connect(address, (join, own), &hello, connect::PATIENCE)?;
+        let joined = connect::connect(address, (join, own), &hello, tpm, connect::PATIENCE)?;
         let welcome = joined.welcome;
         let sockets = EventLoop::new(8).map_err(JoinError::System)?;
         let waker = sockets.waker();
@@ -171,8 +189,9 @@ impl Session {
     /// [`NoPlan`].
     pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
         let over = |reason: &str| NoPlan::Over(SessionOver::Ended(reason.to_owned()));
-        match self.events.recv() {
+        match self.next_but_aborted() {
             Ok(Event::Plan(plan)) => Ok(plan.open()?),
+            Ok(Event::Aborted(reason)) => Err(over(&reason)),
             Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
             Ok(Event::Bye) => Err(over("the controller has no work for this node")),
             Ok(Event::Over(reason)) => Err(reason.into()),
@@ -191,8 +210,19 @@ impl Session {
                 Err(SessionOver::Ended("the controller sent a plan instead of a stream".into()))
             }
             Ok(Event::Bye) => Err(SessionOver::Ended("the controller has nothing to send".into())),
-            Ok(Event::Over(reason)) => Err(reason),
+            Ok(Event::Over(over)) => Err(over),
+            Ok(Event::Aborted(reason)) => Err(SessionOver::Ended(reason)),
             Err(_) => Err(SessionOver::Ended("the session's thread has ended".into())),
+        }
+    }
+
+    /// The next event for a node that waits for no stream.
+    fn next_but_aborted(&self) -> Result<Event, RecvError> {
+        loop {
+            match self.events.recv() {
+                Ok(Event::Aborted(_)) => {}
+                event => return event,
+            }
         }
     }
 
@@ -232,8 +262,8 @@ impl Session {
             match self.events.recv() {
                 Ok(Event::Bye) => return Ok(()),
                 // A stream of another round is not meant for a node that has left.
-                Ok(Event::Plan(_) | Event::Stream(..)) => {}
-                Ok(Event::Over(reason)) => return Err(reason),
+                Ok(Event::Plan(_) | Event::Stream(..) | Event::Aborted(_)) => {}
+                Ok(Event::Over(over)) => return Err(over),
                 Err(_) => return Err(SessionOver::Ended("the session's thread has ended".into())),
             }
         }

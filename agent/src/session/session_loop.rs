@@ -50,6 +50,8 @@ pub(super) struct SessionLoop {
     seen: Option<(u64, u64)>,
     tried_at: Instant,
     stream: Option<Stream>,
+    /// The stream that began last, whether it still runs or not.
+    last_stream: Option<StreamId>,
     beat_at: Instant,
 }
 
@@ -109,6 +111,7 @@ impl SessionLoop {
             seen: None,
             tried_at: now,
             stream: None,
+            last_stream: None,
             beat_at: now,
         };
         keeper.take_up(joined)?;
@@ -259,6 +262,10 @@ impl SessionLoop {
             ToAgent::Abort { stream, reason } => {
                 if self.stream.as_ref().is_some_and(|running| running.id == stream) {
                     self.end_stream(reason);
+                } else if self.stream.is_none() && self.last_stream != Some(stream) {
+                    // The controller was killed after it had chosen this node, and before it had sent the
+                    // stream.
+                    self.report(Event::Aborted(reason));
                 }
             }
             ToAgent::Probe => self.beat(),
@@ -271,7 +278,9 @@ impl SessionLoop {
                 self.end(SessionOver::Ended(reason));
                 return Ok(Next::Stop);
             }
-            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it sent an unexpected message"),
+            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } | ToAgent::Tpm(_) => {
+                self.lose("it sent an unexpected message")
+            }
         }
         Ok(Next::Continue)
     }
@@ -285,6 +294,7 @@ impl SessionLoop {
         self.forget_earlier_rounds();
         // A plan comes before the next stream.
         self.planned = false;
+        self.last_stream = Some(id);
         self.released_at = None;
         let member =
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
@@ -389,7 +399,7 @@ impl SessionLoop {
         self.tried_at = Instant::now();
         // No wait for an answer is longer than the wait for the controller itself.
         let patience = self.outage.left(Instant::now()).clamp(RETRY, connect::PATIENCE);
-        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, patience) {
+        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, None, patience) {
             Ok(joined) => {
                 log::info!("the controller at {} is back", self.address);
                 self.take_up(joined)?;
@@ -447,6 +457,7 @@ fn is_lasting(message: &ToController) -> bool {
         ToController::Hello(_)
         | ToController::Heartbeat(_)
         | ToController::Complaint { .. }
-        | ToController::Step(_) => false,
+        | ToController::Step(_)
+        | ToController::Tpm(_) => false,
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: options and subcommands.
 
+mod hints;
 mod profile;
 
 pub use profile::{LineError, parse};
@@ -10,24 +11,53 @@ use anyhow::{Context, anyhow};
 
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
-    console, console::ConsoleArgs, desc, desc::DescArgs, exec, exec::ExecArgs, go, go::GoArgs, image,
-    image::ImageArgs, init, init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs,
-    power, power::PowerArgs, pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
+    config as config_command, config::ConfigArgs, console, console::ConsoleArgs, desc, desc::DescArgs,
+    doctor, doctor::DoctorArgs, exec, exec::ExecArgs, go, go::GoArgs, image, image::ImageArgs, init,
+    init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs, power, power::PowerArgs,
+    pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use ka_host::terminal;
 
+const GLOBAL: &str = "Everywhere";
+
+const AFTER: &str = "\
+The first clone:
+  kactl init                       create the keys and /etc/ka/ka.toml
+  kactl image                      build what the nodes boot
+  kactl doctor --interface eth1    check this machine
+  kactl pxe --interface eth1       serve the nodes' boot files, in another terminal
+  kactl run -n 1 -p sda            clone the first machine that boots, after a question
+
+Exit status:
+  0  all is well
+  1  nodes failed, or a warning of 'kactl doctor'
+  2  an error in the command line, or on this machine before anything began
+  3  this machine could not be read to the end
+
+'kactl COMMAND --help' explains a command.";
+
 /// Clone this machine, the golden node, onto machines that boot over the network
 #[derive(Debug, clap::Parser)]
-#[command(name = "kactl", version, max_term_width = 100)]
+#[command(name = "kactl", version, max_term_width = 100, after_help = AFTER, next_help_heading = GLOBAL)]
 pub struct Cli {
     /// Configuration file
-    #[arg(long, global = true, display_order = 900, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
+    #[arg(
+        long,
+        global = true,
+        display_order = 900,
+        value_name = "FILE",
+        env = "KA_CONFIG",
+        default_value = crate::config::DEFAULT_FILE
+    )]
     pub config: PathBuf,
     /// Log more; twice logs everything
     #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Log only warnings and errors, and show no progress
+    #[arg(short, long, global = true, display_order = 902, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
@@ -44,6 +74,8 @@ impl Cli {
             Command::Console(args) => console::run(args, &config()?),
             Command::Exec(args) => exec::run(args, &config()?),
             Command::Log(args) => node_log::run(args, &config()?),
+            Command::Config(args) => config_command::run(args, &self.config),
+            Command::Doctor(args) => Ok(doctor::run(args, &config()?)),
             Command::Machines(args) => machines::run(args, &config()?),
             Command::Power(args) => power::run(args, &config()?),
             Command::Desc(args) => {
@@ -58,7 +90,7 @@ impl Cli {
             Command::Init(args) => init::run(args, &self.config),
             Command::Pxe(args) => pxe::run(args, &config()?),
             Command::Resume(args) => Self::resume(args, &config()?),
-            Command::Run(args) => run::run(args, &config()?, None),
+            Command::Run(args) => run::run(args, &config()?, &self.config, None),
             Command::Send(args) => send::run(args, &config()?, None),
         }
     }
@@ -79,7 +111,7 @@ impl Cli {
         let config = Config::load(&again.config)?;
         log::info!("{run} goes on");
         match &again.command {
-            Command::Run(args) => run::run(args, &config, Some(recorded)),
+            Command::Run(args) => run::run(args, &config, &again.config, Some(recorded)),
             Command::Send(args) => send::run(args, &config, Some(recorded)),
             _ => Err(anyhow!("{run} was started by neither 'kactl run' nor 'kactl send'").into()),
         }
@@ -89,10 +121,14 @@ impl Cli {
 /// The subcommands of kactl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Check or show the configuration
+    Config(ConfigArgs),
     /// Open a shell on a node, from the first moment of stage1 until it reboots
     Console(ConsoleArgs),
     /// Write a description of one of this machine's disks, for 'kactl run'
     Desc(DescArgs),
+    /// Check this machine before a run
+    Doctor(DoctorArgs),
     /// Run a command on nodes, at the same time
     Exec(ExecArgs),
     /// Start a waiting session with the nodes present
@@ -167,8 +203,10 @@ mod tests {
             "kactl power on",
             "kactl exec node1",
             "kactl console node1 --escape x",
-            "kactl go",
             "kactl go ../x",
+            "kactl -q -v go",
+            "kactl run -n 1 -p sda desc -o xml",
+            "kactl run -n 1 -p sda desc -o csv --json",
             "kactl send --session a -n 1 --dir a --rounds 0",
             "kactl send --session a -n 1 --dir a --order port",
             "kactl send --session a -n 1 --dir a --order file:",
@@ -176,6 +214,34 @@ mod tests {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn every_letter_has_a_long_name() {
+        let mut command = Cli::command();
+        command.build();
+        for command in command.get_subcommands().chain([&command]) {
+            for arg in command.get_arguments().filter(|arg| arg.get_short().is_some()) {
+                assert!(arg.get_long().is_some(), "{}: -{:?}", command.get_name(), arg.get_short());
+            }
+        }
+    }
+
+    #[test]
+    fn long_names_are_the_letters() {
+        let run = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Run(run) => format!("{run:?}"),
+            _ => panic!("not a run"),
+        };
+        assert_eq!(
+            run("kactl run -n 3 -p sda desc -D sda3 -x /a -X sdb|sdc -m sda -M sdb c -r lilo -s lab -y"),
+            run(
+                "kactl run --count 3 --disk=sda=desc --raw sda3 --exclude /a --exclude-disk sdb|sdc --boot-code sda \
+                 --boot-code-file sdb c --loader lilo --session lab --yes"
+            )
+        );
+        // A list says how many, too.
+        assert!(Cli::try_parse_from("kactl run -p sda --nodes macs".split(' ')).is_ok());
     }
 
     #[test]
@@ -205,7 +271,7 @@ mod tests {
             "--yes",
         ];
         let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
-        assert_eq!(run.nodes_wanted.get(), 3);
+        assert_eq!(run.nodes_wanted.unwrap().get(), 3);
         let [disk] = run.disks.disks.as_slice() else { panic!("{run:?}") };
         assert_eq!((disk.disk.clone(), disk.desc.clone()), ("sda".into(), Some(PathBuf::from("/tmp/desc"))));
         assert_eq!(run.raw, ["sda3", "sda5"]);

@@ -12,22 +12,10 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser};
 
-use super::Cli;
+use super::{Cli, hints};
 use crate::config::Config;
 use crate::config::profiles::{Setting, Value};
 
-/// Options that the command line has only as letters.
-const LETTERS: [(&str, char); 9] = [
-    ("count", 'n'),
-    ("disk", 'p'),
-    ("raw", 'D'),
-    ("exclude", 'x'),
-    ("exclude-disk", 'X'),
-    ("boot-code", 'm'),
-    ("boot-code-file", 'M'),
-    ("loader", 'r'),
-    ("verbose", 'v'),
-];
 /// Arguments that are not options of a run.
 const NOT_IN_A_PROFILE: [&str; 4] = ["profile", "config", "help", "version"];
 /// The parts of a disk option, in order.
@@ -47,12 +35,11 @@ pub enum LineError {
 /// # Errors
 /// [`LineError`].
 pub fn parse(words: Vec<OsString>) -> Result<Cli, LineError> {
-    let Some(run) = Run::find(&words) else {
-        return Cli::try_parse_from(words).map_err(LineError::Words);
-    };
+    let alone = |words| Cli::try_parse_from(words).map_err(|error| LineError::Words(hints::sensible(error)));
+    let Some(run) = Run::find(&words) else { return alone(words) };
     let added = run.settings().map_err(LineError::Profile)?;
     if added.is_empty() {
-        return Cli::try_parse_from(words).map_err(LineError::Words);
+        return alone(words);
     }
     let mut extended = words;
     let words = added.iter().flat_map(|(_, _, words)| words.iter().cloned());
@@ -64,7 +51,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Cli, LineError> {
         let setting = added.iter().find(|(_, arg, _)| blamed.contains(&arg.to_string()) || by_letter(arg));
         match setting {
             Some((setting, ..)) => LineError::Profile(anyhow::anyhow!(fault(setting, &text))),
-            None => LineError::Words(error),
+            None => LineError::Words(hints::sensible(error)),
         }
     })
 }
@@ -126,7 +113,7 @@ impl Run {
         if NOT_IN_A_PROFILE.contains(&name) {
             return None;
         }
-        self.command.get_arguments().find(|arg| name_of(arg) == Some(name))
+        self.command.get_arguments().find(|arg| arg.get_long() == Some(name))
     }
 
     /// Whether the command line has this option, or one that conflicts with it.
@@ -150,7 +137,7 @@ impl Run {
         let mut names: Vec<String> = self
             .command
             .get_arguments()
-            .filter_map(name_of)
+            .filter_map(Arg::get_long)
             .filter(|name| !NOT_IN_A_PROFILE.contains(name))
             .map(|name| format!("`{name}`"))
             .collect();
@@ -159,21 +146,12 @@ impl Run {
     }
 }
 
-/// The name of an option in a profile.
-fn name_of(arg: &Arg) -> Option<&str> {
-    let by_letter = |letter| LETTERS.iter().find(|(_, known)| *known == letter).map(|(name, _)| *name);
-    arg.get_long().or_else(|| arg.get_short().and_then(by_letter))
-}
-
 /// The arguments that a setting stands for.
 fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
     let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
     let optional = arg.get_num_args().is_some_and(|count| count.min_values() == 0);
-    let name = match (arg.get_long(), arg.get_short()) {
-        (Some(long), _) => format!("--{long}"),
-        (None, Some(short)) => format!("-{short}"),
-        (None, None) => return Err("it has no name on the command line".into()),
-    };
+    let name = arg.get_long().map(|long| format!("--{long}"));
+    let name = name.ok_or("it has no name on the command line")?;
     match value {
         Value::Flag(false) if !takes || optional => Ok(Vec::new()),
         Value::Flag(true) if !takes || optional => Ok(vec![name.into()]),
@@ -276,10 +254,10 @@ timeout = false
     #[test]
     fn the_command_line_counts_before_the_profile_and_that_before_the_defaults() {
         let defaults = run(PROFILES, "run").unwrap();
-        assert_eq!((defaults.nodes_wanted.get(), defaults.yes), (3, false));
+        assert_eq!((defaults.nodes_wanted.unwrap().get(), defaults.yes), (3, false));
         assert_eq!(defaults.exclude_dirs, ["/scratch", "/var/tmp"].map(PathBuf::from));
         let lab = run(PROFILES, "run --profile lab1").unwrap();
-        assert_eq!((lab.nodes_wanted.get(), lab.yes, lab.keep_uuids), (7, true, true));
+        assert_eq!((lab.nodes_wanted.unwrap().get(), lab.yes, lab.keep_uuids), (7, true, true));
         assert_eq!(lab.stream.timeout.map(|time| time.as_secs()), Some(1800));
         let disks: Vec<_> = lab.disks.disks.iter().map(|d| (d.disk.to_string(), d.desc.clone())).collect();
         assert_eq!(disks, [("sda".into(), None), ("sdb".into(), Some(PathBuf::from("/etc/ka/sdb")))]);
@@ -287,7 +265,7 @@ timeout = false
         assert_eq!(lab.boot.plan().initrd_modules, ["ahci"]);
         let line =
             run(PROFILES, "run -n 2 --profile lab1 -p nvme0n1 desc --timeout 5 --wait-booted=1m").unwrap();
-        assert_eq!((line.nodes_wanted.get(), line.disks.disks.len()), (2, 1));
+        assert_eq!((line.nodes_wanted.unwrap().get(), line.disks.disks.len()), (2, 1));
         assert_eq!(line.stream.timeout.map(|time| time.as_secs()), Some(5));
         assert_eq!(line.identity.wait_booted.map(|time| time.as_secs()), Some(60));
         // A setting that conflicts with the command line is dropped.
@@ -298,7 +276,7 @@ timeout = false
     #[test]
     fn a_line_without_profiles_is_as_it_was() {
         let alone = run("", "run -n 1 -p sda desc").unwrap();
-        assert_eq!((alone.nodes_wanted.get(), alone.session.as_str()), (1, "kainstall"));
+        assert_eq!((alone.nodes_wanted.unwrap().get(), alone.session.as_str()), (1, "kainstall"));
         for line in ["run", "run -n 1", "run --help", "run -n 0 -p sda"] {
             assert!(run("", line).is_err(), "{line}");
         }

@@ -8,7 +8,7 @@ use ka_host::terminal;
 use crate::exit::{CommandResult, Exit, FatalError};
 use crate::hub::Snapshot;
 use crate::lists::node_set;
-use crate::view::{dry_run, summary};
+use crate::view::{Form, dry_run, summary};
 use ka::session::{Arrival, Ending};
 
 /// Prints the summary of a session; the result is the outcome.
@@ -16,13 +16,14 @@ use ka::session::{Arrival, Ending};
 /// # Errors
 /// The source's failure. If the summary cannot be written, nodes count as failed, because they were not
 /// reported as complete.
-pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
+pub(super) fn session(end: &Snapshot, form: Form) -> CommandResult {
     let out = &mut terminal::out();
-    let printed = if json {
-        let served = matches!(end.ending, Some(Ending::Served) | None);
-        summary::print_json(out, served, &end.status, &end.transfer)
-    } else {
-        summary::print(out, &end.status, &end.transfer)
+    let served = matches!(end.ending, Some(Ending::Served) | None);
+    let printed = match form {
+        Form::Text => summary::print(out, &end.status, &end.transfer),
+        Form::Json => summary::print_json(out, served, &end.status, &end.transfer),
+        Form::Jsonl => summary::print_jsonl(out, &end.status),
+        Form::Csv => summary::print_csv(out, &end.status),
     };
     if let Err(error) = &printed {
         log::error!("cannot write the summary: {error}");
@@ -63,12 +64,13 @@ pub(super) fn text(end: &Snapshot, missing: &[String], gone: &[String]) -> Strin
 ///
 /// # Errors
 /// The output's error.
-pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> CommandResult {
+pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], form: Form) -> CommandResult {
     let out = &mut terminal::out();
-    if json {
-        dry_run::print_json(out, run, machines)?;
-    } else {
-        dry_run::print(out, machines)?;
+    match form {
+        Form::Text => dry_run::print(out, machines)?,
+        Form::Json => dry_run::print_json(out, run, machines)?,
+        Form::Jsonl => dry_run::print_jsonl(out, machines)?,
+        Form::Csv => dry_run::print_csv(out, machines)?,
     }
     let all = machines.iter().all(|(_, report)| report.is_accepted());
     Ok(if all { Exit::Ok } else { Exit::NodesFailed })

@@ -7,6 +7,9 @@ use std::io::{self, Write};
 
 /// Options of `kactl desc`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kactl desc sda > sda.desc")]
 pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]
@@ -67,5 +70,10 @@ pub fn run(args: &DescArgs, out: &mut impl Write) -> Result<(), DescCommandError
     }
     out.write_all(text.as_bytes())?;
     out.flush()?;
+    // Standard output is the description's.
+    log::info!(
+        "next: write this into a file, edit it, and try it with `kactl run -n 1 -p {}=FILE --dry-run`",
+        disk.name
+    );
     Ok(())
 }

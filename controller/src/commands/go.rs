@@ -9,10 +9,14 @@ use crate::values;
 
 /// Options of `kactl go`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl go              start the only session that waits
+  kactl go kainstall    start this one")]
 pub struct GoArgs {
-    /// The session of a 'kactl run' or 'kactl send' on this machine
+    /// The session of a 'kactl run' or 'kactl send' on this machine; not needed if only one waits
     #[arg(value_name = "SESSION", value_parser = values::name)]
-    pub session: String,
+    pub session: Option<String>,
 }
 
 /// Runs `kactl go`.
@@ -20,6 +24,11 @@ pub struct GoArgs {
 /// # Errors
 /// The session is not waiting; the exit status is 2.
 pub fn run(args: &GoArgs, config: &Config) -> CommandResult {
-    go::go(&config.directories.run.join("sessions"), &args.session).map_err(|e| anyhow!(e))?;
+    let directory = config.directories.run.join("sessions");
+    let session = match &args.session {
+        Some(session) => session.clone(),
+        None => go::only(&directory)?,
+    };
+    go::go(&directory, &session).map_err(|e| anyhow!(e))?;
     Ok(Exit::Ok)
 }

@@ -17,6 +17,8 @@ const KEY_DIRECTORY_MODE: u32 = 0o700;
 
 /// Options of `kactl init`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The next step is 'kactl image'.")]
 pub struct InitArgs {
     /// Replace existing keys; nodes with earlier boot images can no longer join
     #[arg(long)]
@@ -56,6 +58,15 @@ fn write_config(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Creates the keys that are missing, without the configuration.
+///
+/// # Errors
+/// As for [`run`].
+pub(super) fn keys(directory: &Path) -> CommandResult {
+    guarded::directory(directory, KEY_DIRECTORY_MODE)?;
+    complete_keys(directory)
+}
+
 /// Nothing existing is overwritten: a lost controller key is replaced only on request, because every existing
 /// boot image becomes useless.
 fn complete_keys(directory: &Path) -> CommandResult {
@@ -80,6 +91,7 @@ fn complete_keys(directory: &Path) -> CommandResult {
         (Err(e), Err(f)) if missing(&e) && missing(&f) => {
             new_keys(directory, atomic::create)?;
             terminal::say(format_args!("created the keys in {}", directory.display()));
+            terminal::say("next: `kactl image` builds what the nodes boot");
         }
         (Err(e), Ok(_)) if missing(&e) => {
             let lost = keys::controller_file(directory);

@@ -10,6 +10,9 @@ use crate::exit::{CommandResult, Exit};
 
 /// Options of `kactl log`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kactl log --follow node007")]
 pub struct LogArgs {
     /// The node: its name, hardware address or address
     pub node: String,

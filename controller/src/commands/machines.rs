@@ -1,8 +1,9 @@
-//! `kactl machines`: lists every machine that ever joined a run.
+//! `kactl machines`: lists every machine that ever joined a run, and forgets their TPMs.
 
 use std::io::Write;
 
 use anyhow::{Context, anyhow};
+use ka::shown;
 use ka_host::terminal;
 
 use crate::config::Config;
@@ -15,6 +16,10 @@ use crate::view::inventory;
 
 /// Options of `kactl machines`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl machines                     list all of them
+  kactl machines show node[001-003]  show everything known about these")]
 pub struct MachinesArgs {
     /// Print JSON, one machine per line
     #[arg(long, global = true)]
@@ -32,6 +37,11 @@ pub enum Other {
         /// Names, hardware addresses, addresses, node[001-120], @group, separated by commas
         nodes: String,
     },
+    /// Let machines join with another TPM, or with none; the next clone pins them again
+    Unpin {
+        /// Names, hardware addresses, addresses, node[001-120], @group, separated by commas
+        nodes: String,
+    },
 }
 
 /// Runs `kactl machines`.
@@ -39,9 +49,13 @@ pub enum Other {
 /// # Errors
 /// The files cannot be read, or a machine is unknown.
 pub fn run(args: &MachinesArgs, config: &Config) -> CommandResult {
-    let all = Store::of(&config.directories.state).all()?;
+    let store = Store::of(&config.directories.state);
+    let all = store.all()?;
+    if let Some(Other::Unpin { nodes }) = &args.other {
+        return unpin(&store, &named(nodes, &all, config)?);
+    }
     let (shown, details) = match &args.other {
-        None => (all, false),
+        None | Some(Other::Unpin { .. }) => (all, false),
         Some(Other::Show { nodes }) => (named(nodes, &all, config)?, true),
     };
     let out = &mut terminal::out();
@@ -56,6 +70,22 @@ pub fn run(args: &MachinesArgs, config: &Config) -> CommandResult {
         inventory::table(out, &shown, now())
     };
     printed.context("cannot print the machines")?;
+    Ok(Exit::Ok)
+}
+
+/// Forgets the TPMs of these machines.
+fn unpin(store: &Store, machines: &[Record]) -> CommandResult {
+    let out = &mut terminal::out();
+    for machine in machines {
+        let label = shown::field(&machine.label());
+        store.change(machine.mac, now(), |record| record.tpm = None)?;
+        let said = if machine.tpm.is_some() {
+            "the next run takes it with any TPM, or none"
+        } else {
+            "is not pinned to a TPM"
+        };
+        writeln!(out, "{label}: {said}").context("cannot print")?;
+    }
     Ok(Exit::Ok)
 }
 

@@ -12,7 +12,7 @@ use crate::config::pxe::Ipxe;
 use crate::config::read::Located;
 use crate::config::{Config, Ports};
 use crate::exit::{CommandResult, Exit};
-use crate::pxe::checks;
+use crate::pxe::checks::{self, Findings};
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
@@ -28,6 +28,11 @@ use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl pxe --interface eth1            serve a network that has no DHCP server
+  kactl pxe --interface eth1 --proxy    serve beside the site's DHCP server
+  kactl pxe config dhcpd                what to add to a site's own DHCP server")]
 pub struct PxeArgs {
     /// Serve on this interface only
     #[arg(long, value_name = "IF", global = true)]
@@ -133,6 +138,22 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     );
     serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs(), images.as_mut())?;
     Ok(Exit::Ok)
+}
+
+/// What would stop `kactl pxe` on this interface, and what it would warn of.
+///
+/// # Errors
+/// The interface or the configuration cannot be served.
+pub(super) fn would(interface: &str, config: &Config) -> anyhow::Result<Findings> {
+    let args = PxeArgs {
+        interface: Some(interface.to_owned()),
+        address: None,
+        range: None,
+        proxy: false,
+        no_dhcp: false,
+        other: None,
+    };
+    Ok(checks::all(&service(&args, config)?, &config.ports))
 }
 
 /// Boot loaders that would serve more machines, or serve some of them faster.

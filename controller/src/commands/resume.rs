@@ -10,6 +10,9 @@ use crate::journal::Recorded;
 
 /// Options of `kactl resume`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kactl resume kainstall    continue this session's last run")]
 pub struct ResumeArgs {
     /// The run: the name of its directory, as kainstall-3, or of its session, for that session's last run
     #[arg(value_name = "RUN")]

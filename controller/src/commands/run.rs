@@ -1,18 +1,19 @@
 //! `kactl run`: clones this machine onto N nodes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use ka::mac::Mac;
 
-use super::conclude;
 use super::options::machine_lists;
 use super::options::run::RunArgs;
+use super::{conclude, offer};
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::journal::{Header, Recorded};
 use crate::lists::hosts::Hosts;
+use crate::pxe::beside::Beside;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
@@ -21,10 +22,10 @@ use crate::workflow::select::Permission;
 ///
 /// # Errors
 /// The cause, with the corresponding exit status.
-pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
+pub fn run(args: &RunArgs, config: &Config, config_file: &Path, recorded: Option<Recorded>) -> CommandResult {
     let notify = Notify::new(args.night.notify.clone(), &args.session);
     let mut report = String::new();
-    let outcome = hold(args, config, recorded, &notify, &mut report);
+    let outcome = hold(args, (config, config_file), recorded, &notify, &mut report);
     let status = match &outcome {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -39,17 +40,26 @@ pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Comma
 /// Carries out the run; `report` is for the end-of-run notification.
 fn hold(
     args: &RunArgs,
-    config: &Config,
+    (config, config_file): (&Config, &Path),
     recorded: Option<Recorded>,
     notify: &Notify,
     report: &mut String,
 ) -> CommandResult {
+    offer::what_is_missing(config)?;
     let request = request(args, config, notify, recorded)?;
+    let _serving = match &args.pxe {
+        Some(interface) => {
+            // Nothing is served for a run that cannot begin.
+            clone::check(&request, config)?;
+            Some(Beside::start(interface, config_file, &config.directories.run)?)
+        }
+        None => None,
+    };
     match clone::run(&request, config)? {
-        End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
+        End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.output()),
         End::Held { session, undone, missing, gone } => {
             report.push_str(&conclude::text(&session, &missing, &gone));
-            let outcome = conclude::session(&session, args.stream.json)?;
+            let outcome = conclude::session(&session, args.stream.output())?;
             // The nodes are complete; what was not undone on this machine is left to the operator.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
         }
@@ -63,7 +73,7 @@ fn request<'a>(
     notify: &'a Notify,
     recorded: Option<Recorded>,
 ) -> anyhow::Result<Request<'a>> {
-    let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let count = args.nodes_wanted.map(|count| usize::try_from(count.get())).transpose()?;
     let (permission, names, hosts) = match &recorded {
         // The lists may have been on standard input, or in files that are gone.
         Some(recorded) => {
@@ -74,13 +84,21 @@ fn request<'a>(
         }
         None => {
             let hosts = args.identity.table(config)?;
-            (permission(args, wanted, &hosts, config)?, args.identity.names(hosts.clone()), hosts)
+            (permission(args, count, &hosts, config)?, args.identity.names(hosts.clone()), hosts)
         }
     };
     let macs: Vec<Mac> = match &permission {
         Permission::Listed(macs) => macs.iter().copied().collect(),
         Permission::First | Permission::Ask => Vec::new(),
     };
+    let wanted = count.unwrap_or(macs.len());
+    if args.yes && !args.dry_run && recorded.is_none() {
+        log::warn!(
+            "--yes without --nodes: the first {wanted} to boot into this run {} without a question, whichever they are; \
+             name them with --nodes",
+            if wanted == 1 { "machine is erased" } else { "machines are erased" }
+        );
+    }
     Ok(Request {
         golden: golden(args, config),
         wanted,
@@ -119,7 +137,12 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
     }
 }
 
-fn permission(args: &RunArgs, wanted: usize, hosts: &Hosts, config: &Config) -> anyhow::Result<Permission> {
+fn permission(
+    args: &RunArgs,
+    count: Option<usize>,
+    hosts: &Hosts,
+    config: &Config,
+) -> anyhow::Result<Permission> {
     let Some(argument) = &args.nodes else { return Ok(unlisted(args)) };
     let is_stdin = |path: Option<&PathBuf>| path.is_some_and(|path| path.as_os_str() == "-");
     ensure!(
@@ -127,6 +150,7 @@ fn permission(args: &RunArgs, wanted: usize, hosts: &Hosts, config: &Config) -> 
         "only one of --nodes and --hosts can be read from standard input"
     );
     let listed = machine_lists::nodes(argument, hosts, config)?;
+    let wanted = count.unwrap_or(listed.len());
     ensure!(
         listed.len() >= wanted,
         "{} lists {} machines, and -n asks for {wanted}",

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -15,17 +15,34 @@ use crate::exit::CommandResult;
 use crate::journal::Recorded;
 use crate::stream::settings::Settings;
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource, Tuned};
+use crate::stream::spooled::SpooledSource;
 use crate::values;
 use crate::workflow::distribute::{self, Request};
 
+const AFTER: &str = "\
+Each host runs: ka-agent receive --controller HOST --session NAME \\
+                    --key join.key --dir DIR
+
+Examples:
+  kactl send -s data -n 8 --dir /srv/data     send a directory tree to 8 hosts
+  zcat x.gz | kactl send -s x -n 2 --file -   send standard input
+  kactl send -s db -n 2 --command 'pg_dump a' send a command's output
+
+Exit status:
+  0  every host is complete
+  1  hosts failed; each is named with its reason
+  2  an error before anything began
+  3  the source could not be read to the end";
+
 /// Options of `kactl send`.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Source and hosts", after_help = AFTER)]
 pub struct SendArgs {
     /// Name by which the hosts find the session
-    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    #[arg(short, long, value_name = "NAME", value_parser = values::name)]
     pub session: String,
     /// How many hosts to wait for
-    #[arg(short = 'n', value_name = "N")]
+    #[arg(short = 'n', long = "count", value_name = "N")]
     pub nodes_wanted: NonZeroU32,
     /// The source.
     #[command(flatten)]
@@ -56,7 +73,8 @@ pub struct SourceArgs {
     /// Send a directory tree
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Send one file's bytes
+    /// Send one file's bytes; '-' is standard input, which is kept in TMPDIR (or /var/tmp) until the session
+    /// ends
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Send the output of a shell command; if it fails, so does the session
@@ -69,16 +87,27 @@ pub struct SourceArgs {
 /// # Errors
 /// The cause, with the corresponding exit status.
 pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
+    let request = request(args, config, recorded)?;
+    conclude::session(&distribute::run(&request, config)?, args.stream.output())
+}
+
+/// The request from the options. Standard input is read to its end here.
+fn request(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> anyhow::Result<Request> {
+    ensure!(
+        recorded.is_none() || args.source.file.as_deref() != Some(Path::new("-")),
+        "this session sent its standard input, which is gone: start a new one"
+    );
+    let stream = args.stream.streaming(config)?;
+    distribute::check(config, args.keys.as_deref(), &stream, recorded.as_ref())?;
     let source = args.source.open(args.cross)?;
-    let request = Request {
+    Ok(Request {
         session: args.session.clone(),
         source: Arc::new(Tuned(source, Settings { check_sum: args.check_sum, ..Settings::default() })),
         wanted: usize::try_from(args.nodes_wanted.get())?,
         keys: args.keys.clone(),
-        stream: args.stream.streaming(config)?,
+        stream,
         recorded,
-    };
-    conclude::session(&distribute::run(&request, config)?, args.stream.json)
+    })
 }
 
 impl SourceArgs {
@@ -90,15 +119,17 @@ impl SourceArgs {
                 Ok(Arc::new(TreeSource { directory: dir.clone(), cross }))
             }
             (_, Some(file), _) => {
+                if file.as_os_str() == "-" {
+                    return Ok(Arc::new(SpooledSource::of_stdin()?));
+                }
                 let cannot = || format!("cannot read {}", file.display());
                 // Not opened in advance: a writer at the other end of a pipe would take that for its reader.
                 let kind = file.metadata().with_context(cannot)?.file_type();
                 ensure!(!kind.is_dir(), "{} is a directory; send it with --dir", file.display());
                 ensure!(
                     kind.is_file() || kind.is_block_device() || kind.is_char_device(),
-                    "{} is a pipe or a socket, which can be read once, and hosts that join again need all \
-                     of it: send \
-                     it with --command, or put it into a file",
+                    "{} is a pipe or a socket, which can be read once, and hosts that join again need all of it: \
+                     send it with --command, or pass it to '--file -'",
                     file.display()
                 );
                 File::open(file).with_context(cannot)?;

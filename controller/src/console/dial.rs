@@ -165,7 +165,8 @@ impl Connection {
             match self.next(deadline.saturating_duration_since(Instant::now()), &[])? {
                 Some(ToViewer::State(state)) => return Ok(Viewer { state, proven, connection: self }),
                 Some(ToViewer::Refused { reason }) => return Err(ConsoleError::Refused(reason)),
-                None if Instant::now() >= deadline => return Err(lost("no answer")),
+                // Signs of life are no answer.
+                _ if Instant::now() >= deadline => return Err(lost("no answer")),
                 _ => {}
             }
         }

@@ -285,10 +285,17 @@ fn description(
         notes.extend(described.notes);
         return Ok((described.description, format!("the table of {}", golden.name)));
     };
-    let file = path.display().to_string();
+    Ok((read(path)?, path.display().to_string()))
+}
+
+/// Reads a description's file.
+///
+/// # Errors
+/// The file cannot be read, or what is wrong in it.
+pub fn read(path: &Path) -> Result<Description, PlanError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|source| PlanError::Read { file: path.clone(), error: source })?;
-    Ok((Description::parse(&text, &file)?, file))
+        .map_err(|source| PlanError::Read { file: path.to_owned(), error: source })?;
+    Ok(Description::parse(&text, &path.display().to_string())?)
 }
 
 /// Checks for problems that would fail a node in its finish, after it has been erased: the system's kernels.

@@ -26,11 +26,14 @@ use ka::session::status::{RunStatus, Transfer};
 use ka::session::{
     Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Event, Input, Question, StreamNotice,
 };
+use ka::tpm::FromNode;
+use ka::tpm::proof::{Proof, ProofError};
 use ka::wire::control::{Hello, ToAgent, ToController};
 use ka::wire::session_names;
 use mio::Waker;
 
 use crate::config::{Config, keys::Keys};
+use crate::machines::pins::Pins;
 use crate::machines::recorder::{Recorder, Seen};
 use crate::machines::store::Store;
 use crate::rendezvous::go::GoSockets;
@@ -71,6 +74,8 @@ pub struct HubSetup {
     pub entry: Entry,
     /// The store that records joining machines, and the name of the run.
     pub machines: Option<(Store, String)>,
+    /// The machines that must prove their TPM to the run's session.
+    pub pins: Pins,
 }
 
 impl HubSetup {
@@ -86,6 +91,7 @@ impl HubSetup {
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
             machines: None,
+            pins: Pins::default(),
         }
     }
 }
@@ -184,6 +190,9 @@ impl Hub {
             directory: hub_setup.sessions.clone(),
             entry: hub_setup.entry.clone(),
             machines,
+            pins: hub_setup.pins.clone(),
+            pinning: hub_setup.machines.as_ref().map(|(_, run)| run.clone()),
+            proofs: BTreeMap::new(),
             arriving: BTreeMap::new(),
             complained: BTreeSet::new(),
             data: DataEndpoint { side: hub_setup.side.clone(), port: hub_setup.data },
@@ -284,6 +293,11 @@ struct EventLoop {
     directory: PathBuf,
     entry: Entry,
     machines: Option<Recorder>,
+    /// The machines that must prove their TPM, and the session in which they must.
+    pins: Pins,
+    pinning: Option<String>,
+    /// The TPMs that prove themselves, or have, before their node's hello.
+    proofs: BTreeMap<ConnectionId, Proof>,
     /// The connections whose join is not yet in the journal, each with the machine to record once it is.
     arriving: BTreeMap<ConnectionId, Option<Seen>>,
     /// Rejected hosts that the log has already named.
@@ -367,6 +381,11 @@ impl EventLoop {
                         self.net.close(connection);
                     }
                 }
+                (ToController::Tpm(message), None) => {
+                    if let Err(error) = self.on_tpm(connection, message) {
+                        self.refuse(connection, &error.to_string());
+                    }
+                }
                 (ToController::Hello(_), Some(_)) => {
                     let reason = "it sent two hellos on one connection";
                     self.refuse(connection, reason);
@@ -383,7 +402,10 @@ impl EventLoop {
                         self.owners.remove(&connection);
                     }
                 },
-                (_, None) => self.net.close(connection),
+                (_, None) => {
+                    self.proofs.remove(&connection);
+                    self.net.close(connection);
+                }
             },
             NetEvent::Closed(reason) => self.forget(connection, &reason),
         }
@@ -391,12 +413,14 @@ impl EventLoop {
 
     /// Closes a connection and tells its peer why.
     fn refuse(&mut self, connection: ConnectionId, reason: &str) {
+        self.proofs.remove(&connection);
         self.net.send(connection, &ToAgent::Refused { reason: reason.to_owned() });
         self.net.close(connection);
     }
 
     /// Ignores all further input of a connection.
     fn forget(&mut self, connection: ConnectionId, reason: &str) {
+        self.proofs.remove(&connection);
         self.arriving.remove(&connection);
         if let Some((session, node)) = self.owners.remove(&connection)
             && let Some(held) = self.sessions.get_mut(&session)
@@ -406,8 +430,26 @@ impl EventLoop {
         }
     }
 
+    /// Continues the proof of a node's TPM.
+    fn on_tpm(&mut self, connection: ConnectionId, message: FromNode) -> Result<(), ProofError> {
+        let answer = match self.proofs.get_mut(&connection) {
+            Some(proof) => proof.on(message)?,
+            None => {
+                let Some(agent) = self.net.key(connection) else { return Ok(()) };
+                let (proof, challenge) = Proof::begin(&agent, message)?;
+                self.proofs.insert(connection, proof);
+                Some(challenge)
+            }
+        };
+        if let Some(answer) = answer {
+            self.net.send(connection, &ToAgent::Tpm(answer));
+        }
+        Ok(())
+    }
+
     #[allow(clippy::result_large_err, reason = "it is said at once, on one connection")]
     fn join(&mut self, connection: ConnectionId, hello: Hello, now: Duration) -> Result<(), ToAgent> {
+        let tpm = self.proofs.remove(&connection).and_then(|proof| proof.proven());
         if let Err(error) = hello.check() {
             if let Some((peer, _)) = self.net.addresses(connection) {
                 self.complain(peer, &hello.session, &error.to_string());
@@ -433,6 +475,8 @@ impl EventLoop {
         // A returning node presents a secret that only it was given.
         let known = hello.resume.is_some();
         let entry = self.entry.check(self.net.is_of_run(connection), peer, card);
+        let pinning = self.pinning.as_ref() == Some(&name);
+        let entry = entry.and_then(|()| if pinning { self.pins.check(card, tpm) } else { Ok(()) });
         if let Some(reason) = entry.err().filter(|_| !known) {
             self.complain(peer, &name, &reason);
             return Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") });
@@ -442,8 +486,11 @@ impl EventLoop {
         let token = keys::random().map_err(|error| ToAgent::Refused { reason: error.to_string() })?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let time = u64::try_from(time).unwrap_or(u64::MAX);
-        let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
-        held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
+        // A console is dialled with what is recorded here, so a pinned machine's is that of a proven join.
+        let is_recorded = self.machines.is_some() && self.pins.check(card, tpm).is_ok();
+        let seen = is_recorded.then(|| Seen::of(&hello, peer)).flatten();
+        let arriving = Arriving { id, hello, connection, peer, local, token, time, tpm };
+        held.on(Input::Hello(Box::new(arriving)), now);
         self.arriving.insert(connection, seen);
         self.deliver();
         Ok(())

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READS: usize = 2;
 /// The minimum interval between log messages about this.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// The longest message of an agent after its first, in bytes: a piece of its log, or its notes.
+/// The longest message of an agent after its hello, in bytes: a piece of its log, or its notes.
 const MAX_MESSAGE: usize = 1 << 20;
 /// The maximum number of hosts that are logged, once each, for a message without proof.
 const MAX_NAMED: usize = 256;
@@ -66,6 +66,15 @@ struct Connection {
     of_run: bool,
     /// Close the connection once everything is written.
     closing: bool,
+}
+
+impl Connection {
+    /// Allows long messages after the node's hello.
+    fn lift_limit(&mut self, message: &ToController) {
+        if matches!(message, ToController::Hello(_)) {
+            self.channel.limit(MAX_MESSAGE);
+        }
+    }
 }
 
 /// All control connections.
@@ -247,12 +256,13 @@ impl Net {
                     accepted.map(drop).map_err(|e| e.to_string())
                 }
                 Ok(Some(Received::Message(message))) if connection.proven => {
+                    connection.lift_limit(&message);
                     happened.push((id, NetEvent::Message(Box::new(message))));
                     Ok(())
                 }
                 Ok(Some(Received::Message(message))) => {
                     connection.proven = true;
-                    connection.channel.limit(MAX_MESSAGE);
+                    connection.lift_limit(&message);
                     let peer = connection.peer;
                     self.room_for(peer).map(|()| happened.push((id, NetEvent::Message(Box::new(message)))))
                 }

@@ -23,6 +23,10 @@ use super::{EVENTS, Opened};
 /// the run.
 const MAX_WAITING: usize = 64 << 20;
 
+/// The maximum size of a journal in bytes. A node with the join key causes a line with each of its steps, and must not fill
+/// the disk. A run of a thousand nodes takes some 30 MB.
+const MAX_LENGTH: u64 = 512 << 20;
+
 /// The journal of an active run. Dropping it writes everything recorded.
 pub struct Journal {
     lines: Option<Sender<Line>>,
@@ -82,7 +86,8 @@ impl Journal {
         file.set_len(length)?;
         let written = Arc::new(AtomicU64::new(0));
         let (lines, from_hub) = channel();
-        let log = Log { file, length, waiting: Vec::new(), is_failing: false };
+        let log =
+            Log { file, length, most: MAX_LENGTH, waiting: Vec::new(), is_failing: false, is_over: false };
         let done = Arc::clone(&written);
         let thread =
             thread::Builder::new().name("journal".into()).spawn(move || keep(log, &from_hub, &done))?;
@@ -140,8 +145,11 @@ struct Log {
     file: File,
     /// The size of all complete lines.
     length: u64,
+    most: u64,
     waiting: Vec<u8>,
     is_failing: bool,
+    /// The file has reached its maximum size.
+    is_over: bool,
 }
 
 /// Writes incoming events, and syncs once for all that have arrived in the meantime.
@@ -167,6 +175,17 @@ fn keep(mut log: Log, from_hub: &Receiver<Line>, written: &AtomicU64) {
 impl Log {
     /// A run continues without its journal; it only has to report that it cannot be resumed from here.
     fn write(&mut self, sync: bool) {
+        if self.is_over || self.length + self.waiting.len() as u64 > self.most {
+            self.waiting.clear();
+            if !std::mem::replace(&mut self.is_over, true) {
+                log::error!(
+                    "the journal has reached {} MiB; the run goes on, and could only be resumed from what was written \
+                     before",
+                    self.most >> 20
+                );
+            }
+            return;
+        }
         let outcome = self
             .file
             .write_all_at(&self.waiting, self.length)
@@ -212,7 +231,9 @@ mod tests {
     fn a_disk_that_is_full_for_a_while_costs_no_line() {
         // Every write to it fails.
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut log = Log { file: full, length: 0, waiting: b"one\n".to_vec(), is_failing: false };
+        let waiting = b"one\n".to_vec();
+        let mut log =
+            Log { file: full, length: 0, most: MAX_LENGTH, waiting, is_failing: false, is_over: false };
         log.write(true);
         assert!(log.is_failing && log.length == 0);
         let directory = tempfile::tempdir().unwrap();
@@ -222,6 +243,22 @@ mod tests {
         log.write(true);
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
         assert!(!log.is_failing);
+    }
+
+    #[test]
+    fn a_journal_has_an_end_and_no_gap() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+        let waiting = b"one\n".to_vec();
+        let mut log = Log { file, length: 0, most: 8, waiting, is_failing: false, is_over: false };
+        log.write(true);
+        for line in ["longer\n", "two\n"] {
+            log.waiting.extend(line.as_bytes());
+            log.write(true);
+            assert!(log.waiting.is_empty());
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\n", "a line after one that is missing");
     }
 
     #[test]

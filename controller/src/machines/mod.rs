@@ -6,6 +6,7 @@
 //! recognise each other.
 
 pub mod find;
+pub mod pins;
 pub mod record;
 pub mod recorder;
 pub mod store;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use ka::inventory::{Firmware, Inventory};
 use ka::keys::Key;
 use ka::mac::Mac;
+use ka::tpm::Fingerprint;
 
 /// The version of the files. A later version may add fields, which are kept; a file with a higher number is
 /// not written to.
@@ -54,9 +55,23 @@ pub struct Record {
     pub key: Option<String>,
     /// The outcome of its last run.
     pub last_run: Option<LastRun>,
+    /// The TPM that the machine must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<Pin>,
     /// Fields that a later version of ka adds.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// A TPM that a machine must prove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its endorsement key.
+    pub key: Fingerprint,
+    /// The run in which the machine first became a complete clone with it.
+    pub run: String,
+    /// The time of that, in seconds since 1970 (UTC).
+    pub at: u64,
 }
 
 /// A disk.
@@ -138,6 +153,7 @@ impl Record {
             last_seen: now,
             key: None,
             last_run: None,
+            tpm: None,
             more: Map::new(),
         }
     }
@@ -188,6 +204,13 @@ impl Record {
     /// Stores the machine's key.
     pub fn set_key(&mut self, key: &Key) {
         self.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+
+    /// Whether the machine was ever admitted to a run.
+    #[must_use]
+    pub fn took_part(&self) -> bool {
+        let admitted = |last: &LastRun| last.outcome != RunOutcome::Waiting;
+        self.tpm.is_some() || self.last_run.as_ref().is_some_and(admitted)
     }
 
     /// The machine's name for people.

@@ -9,9 +9,10 @@ use std::thread::{self, JoinHandle};
 use ka::inventory::Inventory;
 use ka::keys::Key;
 use ka::mac::Mac;
+use ka::tpm::Fingerprint;
 use ka::wire::control::Hello;
 
-use super::record::{LastRun, Record, RunOutcome, now};
+use super::record::{LastRun, Pin, Record, RunOutcome, now};
 use super::store::Store;
 use crate::status::{Phase, RunStatus};
 
@@ -37,7 +38,7 @@ impl Seen {
 
 enum News {
     Seen(Box<Seen>),
-    Became { mac: Mac, name: String, last: LastRun },
+    Became { mac: Mac, name: String, last: LastRun, tpm: Option<Fingerprint> },
 }
 
 /// Records the machines of one run. Dropping it writes everything queued.
@@ -97,7 +98,7 @@ impl Recorder {
                 step: failure.map(|failure| failure.step.words().to_owned()),
                 reason: failure.map(|failure| failure.kind.to_string()),
             };
-            self.add(News::Became { mac, name: node.hostname.clone(), last });
+            self.add(News::Became { mac, name: node.hostname.clone(), last, tpm: node.tpm });
         }
     }
 
@@ -146,9 +147,13 @@ impl News {
                 record.set_key(&seen.key);
                 record.learn(&seen.inventory);
             }
-            Self::Became { name, last, .. } => {
+            Self::Became { name, last, tpm, .. } => {
                 if !name.is_empty() {
                     record.name = name;
+                }
+                if let (RunOutcome::Complete, None, Some(key)) = (last.outcome, &record.tpm, tpm) {
+                    log::info!("{}: pinned to the TPM that it has proven", record.mac);
+                    record.tpm = Some(Pin { key, run: last.run.clone(), at: now });
                 }
                 record.last_run = Some(last);
             }

@@ -11,7 +11,8 @@ use ka_host::guarded;
 use super::record::{Record, VERSION};
 
 /// The maximum number of machines that are remembered. A host with the boot image can claim any address, and
-/// must not fill the disk.
+/// must not fill the disk. Nor may it keep a new machine from being recorded, and so from being pinned to its TPM:
+/// machines that only appeared make room.
 pub const MAX_MACHINES: usize = 16_384;
 /// The maximum size of a file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -20,6 +21,7 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
+    most: usize,
 }
 
 /// Why a machine's file cannot be read or written.
@@ -47,7 +49,7 @@ pub enum StoreError {
         version: u32,
     },
     /// There are too many machines.
-    #[error("{} has {MAX_MACHINES} machines: remove the files of those that are gone", .0.display())]
+    #[error("{} has {MAX_MACHINES} machines that took part in runs: remove the files of those that are gone", .0.display())]
     Full(PathBuf),
 }
 
@@ -55,7 +57,7 @@ impl Store {
     /// The store below the directory of ka's state.
     #[must_use]
     pub fn of(state: &Path) -> Self {
-        Self { directory: state.join("machines") }
+        Self { directory: state.join("machines"), most: MAX_MACHINES }
     }
 
     fn path(&self, mac: Mac) -> PathBuf {
@@ -103,8 +105,10 @@ impl Store {
         let path = self.path(mac);
         let (mut record, known) = match read(&path) {
             Ok(Some(record)) => (record, true),
-            Ok(None) if self.is_full()? => return Err(StoreError::Full(self.directory.clone())),
-            Ok(None) => (Record::new(mac, now), false),
+            Ok(None) => {
+                self.make_room()?;
+                (Record::new(mac, now), false)
+            }
             Err(error @ StoreError::Content { .. }) => {
                 log::warn!("{error}");
                 (Record::new(mac, now), false)
@@ -125,9 +129,24 @@ impl Store {
         Ok(atomic::write(&path, &text, 0o600)?)
     }
 
-    fn is_full(&self) -> Result<bool, StoreError> {
-        let entries = fs::read_dir(&self.directory).map_err(FileError::new("list", &self.directory))?;
-        Ok(entries.count() >= MAX_MACHINES)
+    /// Makes room for one more machine: of those that never took part in a run, the one that was not seen for longest is
+    /// forgotten.
+    fn make_room(&self) -> Result<(), StoreError> {
+        let list = FileError::new("list", &self.directory);
+        let entries: Vec<_> = fs::read_dir(&self.directory).and_then(Iterator::collect).map_err(list)?;
+        if entries.len() < self.most {
+            return Ok(());
+        }
+        let changed = |entry: &fs::DirEntry| entry.metadata().and_then(|is| is.modified()).ok();
+        let mut files: Vec<_> = entries.iter().map(|entry| (changed(entry), entry.path())).collect();
+        files.sort();
+        let stranger = files
+            .iter()
+            .map(|(_, path)| path)
+            .find(|path| read(path).is_ok_and(|record| record.is_some_and(|record| !record.took_part())));
+        let path = stranger.ok_or_else(|| StoreError::Full(self.directory.clone()))?;
+        log::debug!("{} makes room for another machine", path.display());
+        Ok(fs::remove_file(path).map_err(FileError::new("remove", path))?)
     }
 }
 
@@ -146,6 +165,7 @@ fn read(path: &Path) -> Result<Option<Record>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machines::record::{LastRun, RunOutcome};
     use std::os::unix::fs::PermissionsExt;
 
     fn mac(last: u8) -> Mac {
@@ -181,6 +201,24 @@ mod tests {
         assert!(error.contains("02-00-00-00-00-02.json is no machine's file"), "{error}");
         store.change(mac(2), 5, |_| ()).unwrap();
         assert_eq!(store.all().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn machines_that_only_appeared_make_room() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store { most: 3, ..Store::of(state.path()) };
+        let last = |outcome| LastRun { run: "lab".into(), at: 5, outcome, step: None, reason: None };
+        store.change(mac(1), 5, |record| record.last_run = Some(last(RunOutcome::Complete))).unwrap();
+        for stranger in 10..30 {
+            store
+                .change(mac(stranger), 6, |record| record.last_run = Some(last(RunOutcome::Waiting)))
+                .unwrap();
+        }
+        store.change(mac(2), 7, |record| record.last_run = Some(last(RunOutcome::Failed))).unwrap();
+        store.change(mac(3), 7, |record| record.last_run = Some(last(RunOutcome::Running))).unwrap();
+        let macs: Vec<_> = store.all().unwrap().into_iter().map(|record| record.mac).collect();
+        assert_eq!(macs, [mac(1), mac(2), mac(3)]);
+        assert!(matches!(store.change(mac(4), 8, |_| ()), Err(StoreError::Full(_))));
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Requests per second, and the burst. A boot loader asks for about twenty files.
-const RATE: u32 = 5;
-const BURST: u32 = 100;
+/// Requests per second, and the burst. A boot loader asks for about twenty files. dnsmasq looks at every open transfer
+/// for each packet, so each one that is never confirmed slows down all others.
+const RATE: u32 = 1;
+const BURST: u32 = 40;
 
 /// The limit, for as long as this value lives.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! dnsmasq serves, and ka writes its files. The default is always the machine's own disk; `kamethod` is
 //! offered only while a living run asks for it (see [`crate::rendezvous::lease`]).
 
+pub mod beside;
 pub mod checks;
 pub mod confine;
 pub mod dnsmasq;

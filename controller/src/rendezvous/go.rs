@@ -10,6 +10,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ka::wire::session_names;
+
+use super::registry;
+
 /// The time limit for an answer; the hub polls several times per second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The answer when the session starts.
@@ -22,11 +26,25 @@ pub enum GoError {
     /// No process serves the session.
     #[error("no session '{0}' is waiting on this machine")]
     None(String),
+    /// No session was named, and none waits.
+    #[error("no session waits on this machine: 'kactl run' and 'kactl send' start one")]
+    NoSession,
+    /// No session was named, and several wait.
+    #[error("several sessions wait on this machine; choose one of them: {}", .0.join(", "))]
+    Several(Vec<String>),
+    /// The sessions cannot be listed.
+    #[error("cannot read {}: {error}", directory.display())]
+    List {
+        /// Their directory.
+        directory: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
     /// Its process refuses.
     #[error("{0}")]
     Refused(String),
     /// The exchange failed.
-    #[error("cannot ask for the session '{session}' at {}: {error}", path.display())]
+    #[error("cannot ask for the session '{session}' at {}: {}", path.display(), ka_host::words::of_io(error))]
     Io {
         /// The session.
         session: String,
@@ -40,6 +58,34 @@ pub enum GoError {
 /// No session name begins with a dot, so this name is never one.
 fn socket(directory: &Path, session: &str) -> PathBuf {
     directory.join(format!(".{session}.go"))
+}
+
+/// The only session that waits in `directory`. The tools of a run are sent by a session of their own, which
+/// starts by itself and does not count.
+///
+/// # Errors
+/// [`GoError`].
+pub fn only(directory: &Path) -> Result<String, GoError> {
+    let failed = |error| GoError::List { directory: directory.to_owned(), error };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(GoError::NoSession),
+        Err(error) => return Err(failed(error)),
+    };
+    let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
+    // A killed session's file is not locked any more.
+    let alive: Vec<String> = names.filter(|name| registry::lookup(directory, name).is_some()).collect();
+    let mut waiting: Vec<String> = alive
+        .iter()
+        .filter(|name| !alive.iter().any(|other| session_names::stage2_of(other) == **name))
+        .cloned()
+        .collect();
+    waiting.sort();
+    match waiting.len() {
+        0 => Err(GoError::NoSession),
+        1 => Ok(waiting.remove(0)),
+        _ => Err(GoError::Several(waiting)),
+    }
 }
 
 /// Starts the session with the nodes present; `directory` is that of this host's sessions.
@@ -121,6 +167,30 @@ impl Drop for GoSockets {
 mod tests {
     use super::*;
     use std::thread;
+
+    #[test]
+    fn the_only_session_needs_no_name() {
+        use registry::Registration;
+        let directory = tempfile::tempdir().unwrap();
+        let sessions = directory.path().join("sessions");
+        let only = || only(&sessions).map_err(|e| e.to_string());
+        let none = Err("no session waits on this machine: 'kactl run' and 'kactl send' start one".to_owned());
+        assert_eq!(only(), none);
+        let run = ["kainstall".to_owned(), session_names::stage2_of("kainstall")];
+        let held = run.each_ref().map(|name| Registration::take(&sessions, name, 1).unwrap());
+        assert_eq!(only(), Ok("kainstall".into()));
+        let other = Registration::take(&sessions, "files", 2).unwrap();
+        assert_eq!(
+            only(),
+            Err("several sessions wait on this machine; choose one of them: files, kainstall".into())
+        );
+        drop(held);
+        // A killed process leaves its file behind.
+        fs::write(sessions.join("dead"), "3\n").unwrap();
+        assert_eq!(only(), Ok("files".into()));
+        drop(other);
+        assert_eq!(only(), none);
+    }
 
     #[test]
     fn a_session_is_told_to_go() {

@@ -95,6 +95,14 @@ pub fn lookup(directory: &Path, name: &str) -> Option<u16> {
     fs::read_to_string(&path).ok()?.trim().parse().ok()
 }
 
+/// Whether a process that serves a session of this directory has this control port.
+#[must_use]
+pub fn serves(directory: &Path, port: u16) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.any(|name| lookup(directory, &name) == Some(port))
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (file.metadata(), fs::metadata(path)) {

@@ -7,6 +7,7 @@ mod level;
 pub mod produce;
 pub mod settings;
 pub mod source;
+pub mod spooled;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

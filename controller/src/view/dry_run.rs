@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use ka::plan::report::{DiskReport, NewGroup, Report};
-use ka::shown::{self, Page};
+use ka::shown::Page;
 use serde::Serialize;
 
 use super::machines::{Code, MAX_LINES, headline};
+use super::records;
 use ka::session::Arrival;
 use ka::session::target::refusal;
 
@@ -62,7 +63,32 @@ struct NodeRow<'a> {
 /// The output's error.
 pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]) -> io::Result<()> {
     let ok = machines.iter().all(|(_, report)| report.is_accepted());
-    let nodes = machines.iter().map(|(arrival, report)| NodeRow {
+    let all = DryRun { run, dry_run: true, ok, nodes: nodes(machines).collect() };
+    records::json_line(out, &all)
+}
+
+/// Prints one JSON object per machine.
+///
+/// # Errors
+/// The output's error.
+pub fn print_jsonl(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<()> {
+    nodes(machines).try_for_each(|node| records::json_line(out, &node))
+}
+
+/// Prints one line of comma-separated values per machine.
+///
+/// # Errors
+/// The output's error.
+pub fn print_csv(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<()> {
+    records::csv_line(out, &["mac", "address", "hostname", "ok", "reason"])?;
+    nodes(machines).try_for_each(|node| {
+        let reason = node.reason.unwrap_or_default();
+        records::csv_line(out, &[&node.mac, &node.address, node.hostname, &node.ok.to_string(), &reason])
+    })
+}
+
+fn nodes(machines: &[(Arrival, Report)]) -> impl Iterator<Item = NodeRow<'_>> {
+    machines.iter().map(|(arrival, report)| NodeRow {
         mac: arrival.mac.to_string(),
         address: arrival.address.to_string(),
         hostname: &arrival.inventory.hostname,
@@ -70,7 +96,5 @@ pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]
         reason: refusal(report),
         disks: &report.disks,
         groups: &report.groups,
-    });
-    let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
-    writeln!(out, "{}", shown::json(&serde_json::to_string(&all)?))
+    })
 }

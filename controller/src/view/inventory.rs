@@ -117,6 +117,9 @@ fn detail(out: &mut impl Write, record: &Record, now: u64) -> io::Result<()> {
     if let Some(key) = record.key() {
         line("code", &ka::keys::code(&key))?;
     }
+    if let Some(pin) = &record.tpm {
+        line("tpm", &format!("pinned since run {}, {}: {}", pin.run, age(pin.at, now), pin.key))?;
+    }
     if let Some(last) = &record.last_run {
         let since = units::duration(Duration::from_secs(now.saturating_sub(last.at)));
         line("last run", &format!("{}, {since} ago", outcome(last)))?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ka::shown::{self, Field};
+use ka::step::Step;
 use ka_host::terminal;
 
 use super::units;
@@ -12,7 +13,9 @@ use crate::logging;
 use crate::status::{NodeStatus, Phase, RunStatus};
 
 /// The interval between total lines without a live display.
-const TOTAL_EVERY: Duration = Duration::from_secs(5);
+const TOTAL_EVERY: Duration = Duration::from_secs(30);
+/// The interval if what limits the chain has changed.
+const LIMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows the progress of a run.
 pub enum ProgressView {
@@ -20,19 +23,21 @@ pub enum ProgressView {
     Live(Live),
     /// To a file or a pipe.
     Lines(Lines),
+    /// Not at all.
+    Quiet,
 }
 
 impl ProgressView {
-    /// Shows the progress on standard output, or with `json` on standard error, because standard output is
-    /// then reserved for the object.
+    /// Shows the progress on standard error, because standard output is reserved for the result. With `-q`,
+    /// whose log has nothing below a warning, there is none.
     #[must_use]
-    pub fn start(json: bool) -> Self {
-        let terminal = if json { terminal::err_is_terminal() } else { terminal::out_is_terminal() };
-        match (terminal, json) {
-            (true, true) => Self::Live(Live::new(ProgressDrawTarget::stderr())),
-            (true, false) => Self::Live(Live::new(ProgressDrawTarget::stdout())),
-            (false, true) => Self::Lines(Lines::new(Box::new(terminal::err()))),
-            (false, false) => Self::Lines(Lines::new(Box::new(terminal::out()))),
+    pub fn start() -> Self {
+        if log::max_level() < log::LevelFilter::Info {
+            Self::Quiet
+        } else if terminal::err_is_terminal() {
+            Self::Live(Live::new(ProgressDrawTarget::stderr()))
+        } else {
+            Self::Lines(Lines::new(Box::new(terminal::err())))
         }
     }
 
@@ -41,6 +46,7 @@ impl ProgressView {
         match self {
             Self::Live(live) => live.update(status),
             Self::Lines(lines) => lines.update(status, now),
+            Self::Quiet => {}
         }
     }
 }
@@ -98,10 +104,10 @@ fn message_only() -> ProgressStyle {
 /// Plain lines.
 pub struct Lines {
     out: Box<dyn Write + Send>,
-    /// The last phase printed for each node.
-    told: Vec<Option<Phase>>,
-    told_sent: u64,
-    next_total: Option<Instant>,
+    /// The last phase and step printed for each node.
+    told: Vec<Option<(Phase, Option<Step>)>>,
+    last_total: Option<Instant>,
+    told_limit: Option<String>,
     broken: bool,
 }
 
@@ -109,7 +115,7 @@ impl Lines {
     /// Writes to `out`.
     #[must_use]
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { out, told: Vec::new(), told_sent: 0, next_total: None, broken: false }
+        Self { out, told: Vec::new(), last_total: None, told_limit: None, broken: false }
     }
 
     fn update(&mut self, status: &RunStatus, now: Instant) {
@@ -117,14 +123,18 @@ impl Lines {
         let width = label_width(status);
         let mut lines = Vec::new();
         for (told, node) in self.told.iter_mut().zip(&status.nodes) {
-            if *told != Some(node.phase) {
-                *told = Some(node.phase);
+            let now = (node.phase, node.doing.as_ref().map(|doing| doing.step));
+            if *told != Some(now) {
+                *told = Some(now);
                 lines.push(node_line(node, status.total, width));
             }
         }
-        if status.sent != self.told_sent && self.next_total.is_none_or(|next| now >= next) {
-            self.told_sent = status.sent;
-            self.next_total = Some(now + TOTAL_EVERY);
+        // Even if nothing has changed: a silent program looks like a dead one.
+        let every = if status.limit == self.told_limit { TOTAL_EVERY } else { LIMIT_EVERY };
+        let due = self.last_total.is_none_or(|last| now.saturating_duration_since(last) >= every);
+        if due && !status.nodes.is_empty() {
+            self.last_total = Some(now);
+            self.told_limit.clone_from(&status.limit);
             lines.push(whole_line(status));
         }
         self.write(&lines);
@@ -150,13 +160,22 @@ fn whole_line(status: &RunStatus) -> String {
     let failed = status.nodes.iter().filter(|n| n.failure.is_some()).count();
     let sent = units::bytes(status.sent);
     let total = status.total.map(|t| format!(" of {}", units::bytes(t))).unwrap_or_default();
+    let left = left(status).map(|left| format!(", {} left", units::duration(left))).unwrap_or_default();
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
     let limit = status.limit.as_deref().map(|l| format!(", limited by {}", Field(l))).unwrap_or_default();
     format!(
-        "{}: {sent}{total} sent, {complete} of {} nodes complete{failed}{limit}",
+        "{}: {sent}{total} sent{left}, {complete} of {} nodes complete{failed}{limit}",
         Field(&status.session),
         status.nodes.len()
     )
+}
+
+/// The time until the stream is through the chain, at the rate of the slowest node that receives.
+fn left(status: &RunStatus) -> Option<Duration> {
+    let receiving = status.nodes.iter().filter(|node| node.phase == Phase::Receiving);
+    let slowest = receiving.min_by_key(|node| node.received)?;
+    let bytes = status.total?.checked_sub(slowest.received)?;
+    Some(Duration::from_secs(bytes.checked_div(slowest.rate)?))
 }
 
 fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
@@ -194,7 +213,6 @@ mod tests {
     use super::*;
     use ka::failure::{Failure, FailureKind};
     use ka::notes::Tally;
-    use ka::step::Step;
     use std::io;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
@@ -225,6 +243,7 @@ mod tests {
             doing: None,
             notes: Tally::default(),
             failure: None,
+            tpm: None,
         }
     }
 
@@ -247,11 +266,14 @@ mod tests {
             (n.phase, n.received, n.rate) = (Phase::Receiving, 50_000_000, 11_340_000);
         }
         lines.update(&status, start);
-        // A change of the byte count alone is printed only after a while.
+        // Each step is a line of its own, within a phase, too.
+        status.nodes[0].doing = Some(Step::WriteOut.into());
+        lines.update(&status, start);
+        // A total is printed only after a while, and then even if nothing has changed.
         status.sent = 60_000_000;
         lines.update(&status, start + TOTAL_EVERY / 2);
         lines.update(&status, start + TOTAL_EVERY);
-        status.nodes[0].phase = Phase::Complete;
+        (status.nodes[0].phase, status.nodes[0].doing) = (Phase::Complete, None);
         status.nodes[1].phase = Phase::Failed;
         status.nodes[1].failure =
             Some(Failure::own(Step::WriteOut, FailureKind::Disk { reason: "I/O error\n".into() }));
@@ -259,11 +281,12 @@ mod tests {
         assert_eq!(
             String::from_utf8(out.0.lock().unwrap().clone()).unwrap(),
             "  10.0.0.1  joined
+kainstall: 0 B of 200.0 MB sent, 0 of 1 nodes complete
   10.0.0.20  joined
   10.0.0.1   receiving   25 %  50.0 MB  11.3 MB/s
   10.0.0.20  receiving   25 %  50.0 MB  11.3 MB/s
-kainstall: 50.0 MB of 200.0 MB sent, 0 of 2 nodes complete
-kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
+  10.0.0.1   receiving   25 %  50.0 MB  11.3 MB/s  write everything out
+kainstall: 60.0 MB of 200.0 MB sent, 13.0 s left, 0 of 2 nodes complete
   10.0.0.1   complete
   10.0.0.20  failed     write everything out: I/O error
 "

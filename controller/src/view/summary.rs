@@ -8,7 +8,7 @@ use ka::notes::{Counted, Tally};
 use ka::shown::{self, Field};
 use serde::Serialize;
 
-use super::units;
+use super::{records, units};
 use crate::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints the summary for people: how much, how fast, and how each node ended.
@@ -192,7 +192,56 @@ pub fn print_json(
         notes: report_notes(&status.notes),
         nodes: status.nodes.iter().map(report_node).collect(),
     };
-    writeln!(out, "{}", shown::json(&serde_json::to_string(&report)?))
+    records::json_line(out, &report)
+}
+
+/// Prints one JSON object per node.
+///
+/// # Errors
+/// The output's error.
+pub fn print_jsonl(out: &mut dyn Write, status: &RunStatus) -> io::Result<()> {
+    status.nodes.iter().try_for_each(|node| records::json_line(out, &report_node(node)))
+}
+
+/// Prints one line of comma-separated values per node. Columns are only ever added, at the end.
+///
+/// # Errors
+/// The output's error.
+pub fn print_csv(out: &mut dyn Write, status: &RunStatus) -> io::Result<()> {
+    records::csv_line(
+        out,
+        &[
+            "hostname",
+            "mac",
+            "address",
+            "ok",
+            "phase",
+            "received_bytes",
+            "round",
+            "position",
+            "step",
+            "kind",
+            "reason",
+        ],
+    )?;
+    status.nodes.iter().map(report_node).try_for_each(|node| {
+        records::csv_line(
+            out,
+            &[
+                node.hostname,
+                node.mac.as_deref().unwrap_or_default(),
+                &node.address,
+                &node.ok.to_string(),
+                node.phase,
+                &node.received_bytes.to_string(),
+                &node.round.to_string(),
+                &node.position.map(|position| position.to_string()).unwrap_or_default(),
+                node.step.unwrap_or_default(),
+                node.kind.unwrap_or_default(),
+                node.reason.as_deref().unwrap_or_default(),
+            ],
+        )
+    })
 }
 
 fn report_node(node: &NodeStatus) -> NodeReport<'_> {
@@ -302,6 +351,7 @@ mod tests {
             notes: Tally::default(),
             failure: failure
                 .map(|(step, reason)| Failure::own(step, FailureKind::Tool { reason: reason.into() })),
+            tpm: None,
         }
     }
 

@@ -42,6 +42,7 @@ use crate::hub::{Hub, HubSetup, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::lists::node_set;
 use crate::lists::time_of_day::Moment;
+use crate::machines::pins::Pins;
 use crate::machines::record;
 use crate::machines::store::Store;
 use crate::pxe::serving;
@@ -120,6 +121,14 @@ pub enum End {
     },
 }
 
+/// Checks everything that can be known before anybody waits.
+///
+/// # Errors
+/// All faults at once.
+pub fn check(request: &Request<'_>, config: &Config) -> anyhow::Result<()> {
+    check::run(request, config).map(|_| ())
+}
+
 /// Clones this machine.
 ///
 /// # Errors
@@ -128,11 +137,11 @@ pub fn run(request: &Request<'_>, config: &Config) -> Result<End, FatalError> {
     if let Some(at) = request.at.filter(|_| request.recorded.is_none()) {
         // Problems that exist now are reported now; the plan itself is made from the machine's state at the
         // start time.
-        plan(request, &check::run(request, &config.directories)?)?;
+        check::run(request, config)?;
         until(at)?;
     }
-    let checked = check::run(request, &config.directories)?;
-    let golden = plan(request, &checked)?;
+    let (checked, planned) = check::run(request, config)?;
+    let golden = golden(request, &checked, planned)?;
     let mut run = Run::listen(request, config, checked, golden)?;
     let reading = match run.admitted() {
         Some(machines) => run.readmit(machines)?,
@@ -155,10 +164,9 @@ struct Golden {
     source: Arc<GoldenSource>,
 }
 
-/// Examines this machine, and plans the nodes.
-fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
-    let Planned { mut plan, sources, raw, exclude, notes, lost, other_firmware } =
-        plan::make(&request.golden)?;
+/// The plan, with what only this run knows.
+fn golden(request: &Request<'_>, checked: &Checked, planned: Planned) -> anyhow::Result<Golden> {
+    let Planned { mut plan, sources, raw, exclude, notes, lost, other_firmware } = planned;
     notes.iter().for_each(|note| log::warn!("{note}"));
     plan.finish.store_log_password.clone_from(&checked.store_log_password);
     let target = Target { plan, left_out: request.golden.exclude_disks.to_vec(), other_firmware };
@@ -242,10 +250,8 @@ impl<'a> Run<'a> {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let mut hub_setup = hub_setup(name, &request.stream, config);
-        if let Some(recorded) = recorded {
-            hub_setup.control = recorded.header.port;
-        }
+        let hub_setup = hub_setup(request, config)?;
+        log_setup(&hub_setup);
         let responder = Responder::start(&keys.joins(), &hub_setup.side)?;
         let booted = booted(request, config, &hub_setup)?;
         let plans = Plans {
@@ -367,7 +373,7 @@ impl<'a> Run<'a> {
         let Self { request, progress, lease, hub, golden, waking, .. } = self;
         let name = request.golden.run;
         let mut ask_again = AskAgain::new(hub, name, &golden.target);
-        let progress = progress.insert(ProgressView::start(request.stream.json));
+        let progress = progress.insert(ProgressView::start());
         watch::until_over(hub, name, progress, |snapshot| {
             ask_again.look(snapshot);
             narrow(lease, snapshot);
@@ -432,24 +438,34 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
 
 /// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
 /// otherwise. Nodes that tag their frames arrive through another interface.
-fn hub_setup(run: &str, stream: &Streaming, config: &Config) -> HubSetup {
+fn hub_setup(request: &Request<'_>, config: &Config) -> anyhow::Result<HubSetup> {
+    let stream = &request.stream;
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
     let served = || Some(serving.as_ref().filter(|_| unsaid)?.interface.clone());
     let interface = stream.interface.clone().or_else(served);
-    match &interface {
-        Some(interface) => log::info!("nodes come through {interface} only"),
-        None => log::debug!("nodes come through any interface"),
-    }
     let entry = match serving {
         Some(serving) => Entry { own_secret: serving.run_keys, leases: serving.leases },
         None => Entry::default(),
     };
-    if !entry.own_secret {
+    let store = Store::of(&config.directories.state);
+    let pins = Pins::of(store.all()?);
+    let machines = Some((store, request.golden.run.to_owned()));
+    let mut hub_setup = HubSetup { entry, machines, pins, ..HubSetup::new(config, stream.listen, interface) };
+    if let Some(recorded) = &request.recorded {
+        hub_setup.control = recorded.header.port;
+    }
+    Ok(hub_setup)
+}
+
+fn log_setup(hub_setup: &HubSetup) {
+    match &hub_setup.side.interface {
+        Some(interface) => log::info!("nodes come through {interface} only"),
+        None => log::debug!("nodes come through any interface"),
+    }
+    if !hub_setup.entry.own_secret {
         log::info!("no active 'kactl pxe' has a secret for each run: every holder of join.key can join");
     }
-    let machines = Some((Store::of(&config.directories.state), run.to_owned()));
-    HubSetup { entry, machines, ..HubSetup::new(config, stream.listen, interface) }
 }
 
 /// The listener for the nodes' first boots, if they are awaited.

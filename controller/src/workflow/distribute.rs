@@ -1,11 +1,13 @@
 //! Sends files to running hosts: one session, without a plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ka::session::{AdmissionPolicy, SessionSpec};
 
+use super::faults::Faults;
 use super::memory::{self, Memory};
+use super::reach;
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
@@ -31,6 +33,31 @@ pub struct Request {
     pub recorded: Option<Recorded>,
 }
 
+/// Checks everything that can be known before the session waits, and before its source is opened.
+///
+/// # Errors
+/// All faults at once.
+pub fn check(
+    config: &Config,
+    keys: Option<&Path>,
+    stream: &Streaming,
+    recorded: Option<&Recorded>,
+) -> anyhow::Result<()> {
+    let mut faults = Faults::default();
+    faults.take(keys::load(keys.unwrap_or(&config.directories.keys)).map_err(Into::into));
+    faults.take(reach::check(&hub_setup(config, stream, recorded)));
+    faults.end()
+}
+
+/// Where the session listens; a session that goes on, where its hosts look for it.
+fn hub_setup(config: &Config, stream: &Streaming, recorded: Option<&Recorded>) -> HubSetup {
+    let mut hub_setup = HubSetup::new(config, stream.listen, stream.interface.clone());
+    if let Some(recorded) = recorded {
+        hub_setup.control = recorded.header.port;
+    }
+    hub_setup
+}
+
 /// Waits for the hosts, streams, and returns the session's final state.
 ///
 /// # Errors
@@ -38,18 +65,17 @@ pub struct Request {
 pub fn run(request: &Request, config: &Config) -> Result<Snapshot, FatalError> {
     let hub = listen(request, config)?;
     log::info!("the session {} waits for {} nodes on port {}", request.session, request.wanted, hub.port);
-    watch::until_over(&hub, &request.session, &mut ProgressView::start(request.stream.json), |_| ())
+    watch::until_over(&hub, &request.session, &mut ProgressView::start(), |_| ())
 }
 
 fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let Request { session, source, wanted, stream, recorded, .. } = request;
     let directory = request.keys.as_deref().unwrap_or(&config.directories.keys);
     let mut keys = keys::load(directory)?;
-    let mut hub_setup = HubSetup::new(config, stream.listen, stream.interface.clone());
+    let hub_setup = hub_setup(config, stream, recorded.as_ref());
     let spec = match recorded {
         Some(recorded) => {
             keys = memory::same_keys(recorded, keys, directory)?;
-            hub_setup.control = recorded.header.port;
             recorded.header.session.clone()
         }
         None => SessionSpec {

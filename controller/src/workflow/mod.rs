@@ -6,8 +6,10 @@
 
 pub mod clone;
 pub mod distribute;
+mod faults;
 mod memory;
 pub mod notify;
+mod reach;
 pub mod select;
 pub mod streaming;
 pub mod wake;

@@ -20,6 +20,10 @@ const TRIES: u32 = 3;
 /// The maximum number of rejected machines that are named before the question.
 const MAX_REFUSED: usize = 32;
 
+/// The largest number of machines that a "yes" erases. For more, the operator types their number: one too
+/// many in the room is noticed then.
+const MAX_FOR_YES: usize = 10;
+
 /// What allows a machine to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permission {
@@ -161,7 +165,8 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
     )
 }
 
-/// Only a complete "yes" confirms. The question is repeated for anything other than yes or no.
+/// Only a complete "yes", or for many machines their number, confirms. The question is repeated for anything
+/// other than that or no.
 fn confirmed(
     chosen: &[(&Arrival, Report)],
     refused: &BTreeMap<Mac, String>,
@@ -179,18 +184,32 @@ fn confirmed(
     if let Some(more) = refused.len().checked_sub(MAX_REFUSED).filter(|more| *more > 0) {
         writeln!(output, "and {more} more machines are rejected, and left unchanged")?;
     }
-    let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
+    let count = chosen.len();
+    let machines = if count == 1 { "this machine" } else { "each of these machines" };
+    let (yes, question, again) = if count > MAX_FOR_YES {
+        (
+            count.to_string(),
+            format!("Erase {} of each of these {count} machines? Type their number, or no: ", target.names()),
+            format!("Please type the number of machines ({count}) or no."),
+        )
+    } else {
+        (
+            "yes".to_owned(),
+            format!("Erase {} of {machines} ({count})? [yes/no] ", target.names()),
+            "Please answer yes or no.".to_owned(),
+        )
+    };
     loop {
-        write!(output, "Erase {} of {machines} ({})? [yes/no] ", target.names(), chosen.len())?;
+        write!(output, "{question}")?;
         output.flush()?;
         let mut answer = String::new();
         if input.read_line(&mut answer)? == 0 {
             return Ok(false);
         }
         match answer.trim().to_ascii_lowercase().as_str() {
-            "yes" => return Ok(true),
+            answer if answer == yes => return Ok(true),
             "no" | "n" => return Ok(false),
-            _ => writeln!(output, "Please answer yes or no.")?,
+            _ => writeln!(output, "{again}")?,
         }
     }
 }
@@ -289,6 +308,30 @@ mod tests {
                 matches!(ask(&waiting(&[3, 1, 2]), answers).0, Err(SelectError::Declined)),
                 "{answers:?}"
             );
+        }
+    }
+
+    #[test]
+    fn many_machines_are_erased_by_their_number_only() {
+        let ask = |machines: u8, answers: &str| {
+            let (mut input, mut output) = (answers.as_bytes(), Vec::new());
+            let dialogue = Dialogue { input: &mut input, output: &mut output };
+            let waiting = waiting(&(1..=machines).collect::<Vec<_>>());
+            let chosen = select(&Permission::Ask, 99, &waiting, &target(), Code::Shown, Some(dialogue));
+            (chosen.map(|s| s.chosen.len()).ok(), String::from_utf8(output).unwrap())
+        };
+        assert_eq!(ask(10, "yes\n").0, Some(10));
+        assert_eq!(ask(10, "10\n").0, None);
+        for (answers, erased) in [
+            ("yes\n", None),
+            ("10\n12\n", None),
+            ("no\n11\n", None),
+            ("11\n", Some(11)),
+            ("yes\n11\n", Some(11)),
+        ] {
+            let (chosen, shown) = ask(11, answers);
+            assert_eq!(chosen, erased, "{answers}");
+            assert!(shown.contains("each of these 11 machines? Type their number, or no:"), "{shown}");
         }
     }
 

@@ -36,8 +36,6 @@ pub struct Streaming {
     pub window: u64,
     /// The level of compression.
     pub level: Choice,
-    /// Standard output is reserved for one JSON object, so progress is written to standard error.
-    pub json: bool,
 }
 
 impl Streaming {

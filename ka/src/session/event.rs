@@ -23,6 +23,7 @@ use crate::plan::NodeName;
 use crate::proof::Proof;
 use crate::seal::StreamId;
 use crate::step::Doing;
+use crate::tpm::Fingerprint;
 use crate::wire::control::Ticket;
 
 use super::status::Transfer;
@@ -229,6 +230,9 @@ pub struct Joined {
     pub local: IpAddr,
     /// The approximate number of bytes of its hello.
     pub weight: usize,
+    /// The endorsement key that its TPM has proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<Fingerprint>,
     /// The machine's inventory. Shared with its viewers, because it may be long.
     pub inventory: Arc<Inventory>,
 }

@@ -9,6 +9,7 @@ use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use crate::notes::Tally;
 use crate::proof::{Proof, Root};
+use crate::tpm::Fingerprint;
 use crate::wire::control::{Hello, StreamStart, ToAgent, ToController};
 
 /// A control connection, by the number that the shell around the session gives it.
@@ -81,6 +82,8 @@ pub struct Arriving {
     pub token: [u8; 16],
     /// The controller's clock: nanoseconds since 1970 (UTC).
     pub time: u64,
+    /// The endorsement key that its TPM has proven, if it has one.
+    pub tpm: Option<Fingerprint>,
 }
 
 /// A running stream.

@@ -15,7 +15,7 @@ use crate::wire::control::{Ticket, ToAgent, ToController};
 
 /// A node that was heard within this many detection times is alive. It sends three heartbeats per detection
 /// time.
-const ALIVE: u32 = 2;
+pub(super) const ALIVE: u32 = 2;
 /// The limits, in bytes, for the reports of all nodes of a session and of those of one address: a typical
 /// node reports about 3 kB.
 const MAX_IN_ALL: usize = 32 << 20;
@@ -38,7 +38,7 @@ impl Session {
     }
 
     fn on_arrival(&mut self, arriving: Arriving) -> Result<(), String> {
-        let Arriving { id, hello, connection, peer, local, token, time } = arriving;
+        let Arriving { id, hello, connection, peer, local, token, time, tpm } = arriving;
         if hello.window < MIN_WINDOW {
             return Err(format!(
                 "the node can keep a window of {} bytes, and {MIN_WINDOW} are \
@@ -58,6 +58,7 @@ impl Session {
             peer,
             local,
             weight,
+            tpm,
             inventory: Arc::new(hello.inventory),
         };
         let node = Node::new(joined.clone());
@@ -190,22 +191,25 @@ impl Session {
     fn on_return(&mut self, ticket: Ticket, connection: ConnectionId, time: u64) -> Result<(), String> {
         let id = ticket.node;
         let now = self.now;
+        let is_over = self.ending().is_some();
         let known = self.book.nodes.get(&id).filter(|node| node.joined.ticket == ticket);
         let (Some(node), Some(live)) = (known, self.live.get_mut(&id)) else {
             return Err("it no longer knows this node".into());
         };
-        if node.is_waiting() && matches!(self.book.stage, Stage::Over(_)) {
+        if node.is_waiting() && is_over {
             return Err("it has ended without this node".into());
         }
         let failed = node.failed().map(|failed| failed.failure.kind.to_string());
         let stream = node.stream();
-        if let (Some(reason), None) = (&failed, stream) {
-            // The round continued without it, and nothing that it waits for will come.
+        let nothing_comes = stream.is_none() || is_over;
+        if let Some(reason) = failed.as_ref().filter(|_| nothing_comes) {
+            // The round or the session continued without it, and nothing that it waits for will come.
             return Err(reason.clone());
         }
         log::info!("{}: {} is back", self.spec.name, node.label());
         let is_preparing = matches!(self.book.stage, Stage::Preparing) && self.book.chosen.contains(&id);
         (live.connection, live.lost_at, live.heard_at) = (Some(connection), None, now);
+        self.returned_at.get_or_insert(now);
         self.effects.push(Effect::Joined { connection, node: id });
         self.welcome(ticket, time);
         if is_preparing {
@@ -267,6 +271,10 @@ impl Session {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
         live.on_heard(now);
+        if let Some(stream) = &mut self.stream {
+            // Whatever it says, it lives.
+            stream.membership.on_heartbeat(id, now);
+        }
         match message {
             ToController::Hello(_) => log::warn!("{} sent two hellos", node.label()),
             ToController::Heartbeat(progress) => {
@@ -290,6 +298,7 @@ impl Session {
                     self.record(Event::Step { node: id, doing });
                 }
             }
+            ToController::Tpm(_) => log::debug!("{} speaks of its TPM after its hello", node.label()),
             ToController::Ready => self.record(Event::Ready { node: id }),
             ToController::Complete { stream, total } => {
                 if node.stream() == Some(stream) && self.book.total(stream) != Some(total) {
@@ -308,12 +317,7 @@ impl Session {
                 }
             }
             ToController::Failed(failure) => self.on_failed(id, failure),
-            ToController::Log { offset, bytes } => {
-                if node.is_chosen() {
-                    let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
-                    self.effects.push(Effect::StoreLog(piece));
-                }
-            }
+            ToController::Log { offset, bytes } => self.store_log(id, offset, bytes),
             // It was dismissed, and has not received the message.
             ToController::Done if node.is_dismissed() => self.tell(id, ToAgent::Bye),
             ToController::Done => {
@@ -321,6 +325,14 @@ impl Session {
                 self.record(Event::Done { node: id });
                 self.note_acquittal(id, failed);
             }
+        }
+    }
+
+    /// Stores a piece of the log of a node that takes part.
+    pub(super) fn store_log(&mut self, id: NodeId, offset: u64, bytes: Vec<u8>) {
+        if let Some(node) = self.book.nodes.get(&id).filter(|node| node.is_chosen()) {
+            let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
+            self.effects.push(Effect::StoreLog(piece));
         }
     }
 

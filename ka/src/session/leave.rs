@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Ending, Event, Judge};
-use super::live::Known;
+use super::join::ALIVE;
 use super::node::State;
 use super::{AdmissionPolicy, Session};
 use crate::chain::NodeId;
@@ -13,7 +13,7 @@ use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 /// How long a node may be disconnected while no chain judges it.
-const ABSENCE: Duration = Duration::from_secs(60);
+pub(super) const ABSENCE: Duration = Duration::from_secs(60);
 /// A node that has its data and only finishes is given up sooner: after this many silent detection times if
 /// its connection is lost, and if it is not.
 const SILENCE_CUT: u32 = 5;
@@ -21,16 +21,20 @@ pub(super) const SILENCE_HELD: u32 = 10;
 /// How long a node may prepare or finish in total, however many steps it reports, in multiples of the limit
 /// for one step.
 const WORK_LIMIT: u32 = 7;
-/// How long a session that was taken over waits for its nodes to return. They retry every second.
-pub(super) const REASSEMBLY: Duration = Duration::from_secs(15);
 
 impl Session {
     pub(super) fn judge_absence(&mut self) {
+        if self.is_reassembling() {
+            return;
+        }
         let (now, members, dead_after) = (self.now, self.members(), self.spec.dead_after);
         // The default is longer than the 30 minutes that a node's own limits give any tool. A disk that never
         // answers blocks more than a tool, while the node continues to report that it is alive.
         let step_limit = self.spec.step_limit;
         let is_leaving = matches!(self.book.stage, Stage::Leaving);
+        // A controller that hears no node is cut off itself.
+        let hears = self.nodes().any(|known| now.saturating_sub(known.live.heard_at) < dead_after * ALIVE);
+        let is_gone = |silent, limit| silent > if hears { limit } else { ABSENCE.max(limit) };
         let mut events = Vec::new();
         let mut failures = Vec::new();
         for known in self.nodes() {
@@ -46,7 +50,7 @@ impl Session {
                 State::Finishing { done: true, .. } | State::Complete { .. } => continue,
                 State::Failed(failed) => {
                     // Neither its wait nor its remaining messages hold up another node.
-                    if !failed.dead && silent > dead_after * SILENCE_HELD {
+                    if !failed.dead && is_gone(silent, dead_after * SILENCE_HELD) {
                         events.push(Event::Lost { node: id });
                     }
                     continue;
@@ -59,7 +63,7 @@ impl Session {
                 || is_leaving && matches!(node.state, State::Receiving);
             let (step, stream) = (node.step(), node.stream());
             let stuck = |at, time| Failure::own(step, FailureKind::Stuck { at, time }).with(stream);
-            if absent || ends && silent > dead_after * limit {
+            if absent || ends && is_gone(silent, dead_after * limit) {
                 let kind = FailureKind::Silent { time: silent };
                 let failure = Failure::transient(Step::Connection, kind).with(stream);
                 failures.push((id, failure, Judge::Controller));
@@ -79,8 +83,7 @@ impl Session {
         let members = self.members();
         let has_rounds = self.has_rounds();
         let is_reassembling = self.is_reassembling();
-        // The run is over: no node waits for one that returns only now.
-        let delay = if self.ending().is_some() { Duration::ZERO } else { self.spec.delay };
+        let delay = self.spec.delay;
         let mut ready: Vec<(Option<usize>, NodeId, bool)> = self
             .nodes()
             .filter(|known| !(is_reassembling && known.live.connection.is_none()))
@@ -154,18 +157,6 @@ impl Session {
         if all_left {
             self.end(Ending::Served);
         }
-    }
-
-    /// Whether the session has just been taken over, and a node has not returned yet. Nothing is decided
-    /// without it: it may be complete, or wait for its dismissal.
-    pub(super) fn is_reassembling(&self) -> bool {
-        let since = self.now.saturating_sub(self.began);
-        self.book.takeovers > 0
-            && since <= REASSEMBLY
-            && self.nodes().any(|Known { node, live }| {
-                // A node dismissed since then had returned.
-                live.connection.is_none() && live.lost_at.is_some() && !node.is_dead()
-            })
     }
 
     pub(super) fn end(&mut self, ending: Ending) {

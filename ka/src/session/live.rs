@@ -195,6 +195,7 @@ impl Known<'_> {
             doing: node.doing.clone(),
             notes: node.notes.clone(),
             failure: failed.map(|failed| failed.failure.clone()),
+            tpm: node.joined.tpm,
         }
     }
 }

@@ -35,6 +35,7 @@ mod live;
 pub mod names;
 pub mod node;
 pub mod order;
+mod over;
 pub mod plans;
 mod report;
 mod restart;
@@ -45,6 +46,7 @@ mod slow;
 mod spec;
 pub mod status;
 mod stream;
+mod takeover;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -95,6 +97,8 @@ pub struct Session {
     now: Duration,
     began: Duration,
     last_join: Duration,
+    /// When a node first returned, or came back.
+    returned_at: Option<Duration>,
     /// When all nodes had verified the whole stream of this round.
     released_at: Option<Duration>,
     /// When a finished node was last dismissed.
@@ -118,6 +122,7 @@ impl Session {
             now,
             began: now,
             last_join: now,
+            returned_at: None,
             released_at: None,
             let_go_at: None,
             effects: Vec::new(),
@@ -138,8 +143,7 @@ impl Session {
         session.record(Event::Resumed);
         session.released_at = matches!(session.book.stage, Stage::Leaving).then_some(now);
         for live in session.live.values_mut() {
-            // Its silence counts from the time by which it should be back.
-            (live.lost_at, live.failed_at, live.heard_at) = (Some(now), Some(now), now + leave::REASSEMBLY);
+            (live.lost_at, live.failed_at) = (Some(now), Some(now));
         }
         let boots = session.spec.plans.as_ref().and_then(|plans| plans.first_boots.clone());
         let chosen = session.book.nodes.values().filter(|node| node.is_chosen()).filter_map(Node::mac);
@@ -152,6 +156,15 @@ impl Session {
     /// Handles an input, at this time since the session's shell began.
     pub fn on(&mut self, input: Input, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
+        if self.ending().is_some() {
+            self.after_the_end(input);
+        } else {
+            self.handle(input);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn handle(&mut self, input: Input) {
         match input {
             Input::Hello(arriving) => self.on_hello(*arriving),
             Input::Message { node, message } => self.on_message(node, message),
@@ -175,7 +188,6 @@ impl Session {
             Input::Stop { reason } => self.stop(&reason),
             Input::Tick => self.advance(),
         }
-        std::mem::take(&mut self.effects)
     }
 
     /// Its name.
@@ -222,6 +234,12 @@ impl Session {
     #[must_use]
     pub fn stream_id(&self) -> Option<StreamId> {
         self.stream.as_ref().map(|stream| stream.id())
+    }
+
+    /// The running stream's chain, from the golden node; empty if no stream runs.
+    #[must_use]
+    pub fn chain(&self) -> &[NodeId] {
+        self.stream.as_ref().map_or(&[], |stream| stream.membership.chain())
     }
 
     /// Takes all possible steps.
@@ -311,8 +329,7 @@ impl Session {
 
     /// The members of the running chain.
     fn members(&self) -> BTreeSet<NodeId> {
-        let chain = self.stream.as_ref().map(|stream| stream.membership.chain());
-        chain.unwrap_or_default().iter().copied().collect()
+        self.chain().iter().copied().collect()
     }
 
     /// Sends a message to a node. A node without a connection receives what it must know when it is back.

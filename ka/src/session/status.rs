@@ -9,6 +9,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::mac::Mac;
 use crate::notes::{Counted, NoteKind, Tally};
 use crate::step::{Doing, Step};
+use crate::tpm::Fingerprint;
 
 /// The status of a run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +110,8 @@ pub struct NodeStatus {
     pub notes: Tally,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// The endorsement key that its TPM has proven, if it has one.
+    pub tpm: Option<Fingerprint>,
 }
 
 impl RunStatus {
@@ -155,6 +158,7 @@ impl NodeStatus {
             doing: None,
             notes: Tally::default(),
             failure: Some(Failure::own(Step::Connection, FailureKind::Vanished)),
+            tpm: None,
         }
     }
 

@@ -14,12 +14,13 @@ use crate::plan::VersionedPlan;
 use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 use crate::step::Doing;
+use crate::tpm::{FromNode, ToNode};
 
 /// A message from an agent to the controller. After a lost connection an agent repeats what the controller
 /// must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToController {
-    /// The first message, and only the first: the node, and the session that it joins.
+    /// The node, and the session that it joins: once, before everything else but the proof of its TPM.
     Hello(Box<Hello>),
     /// A heartbeat, with the position if a stream runs.
     Heartbeat(Progress),
@@ -68,6 +69,8 @@ pub enum ToController {
     /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that
     /// attempt, and another plan or stream may follow.
     Done,
+    /// The proof of the node's TPM, before its `Hello`.
+    Tpm(FromNode),
 }
 
 /// A node that joins, and the session that it wants.
@@ -175,6 +178,8 @@ pub enum ToAgent {
     Heartbeat,
     /// The node's log is stored; the node may leave.
     Bye,
+    /// The controller's part of the proof of the node's TPM.
+    Tpm(ToNode),
 }
 
 /// What a member must know about a stream.

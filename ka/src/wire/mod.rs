@@ -18,7 +18,7 @@ pub mod session_names;
 pub const BLOCK_OVERHEAD: usize = frame::HEADER;
 
 /// The version of the whole wire protocol. Both sides must have the same.
-pub const PROTOCOL: u16 = 5;
+pub const PROTOCOL: u16 = 6;
 
 /// TCP port of the golden node's control connections.
 pub const CONTROL_PORT: u16 = 30765;

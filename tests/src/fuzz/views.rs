@@ -101,6 +101,7 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
         notes: notes.clone(),
         failure: (input.below(2) == 0)
             .then(|| Failure::own(Step::BootLoader, FailureKind::Tool { reason: text(input) })),
+        tpm: None,
     };
     let nodes: Vec<_> = arrivals.iter().map(|arrival| node(arrival, input)).collect();
     let count = nodes.len();

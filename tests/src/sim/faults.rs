@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ka::failure::FailureKind;
+
 use super::host::{Fate, Power};
 use super::invariants::Violation;
 use super::network::HostId;
@@ -25,6 +27,10 @@ pub(super) enum Relief {
     Restart(HostId),
     Heal(HostId, HostId),
     ControlBack(HostId),
+    /// Another process takes the session over.
+    TakeOver,
+    /// A node finds the new process.
+    Return(HostId),
 }
 
 impl World<'_> {
@@ -83,6 +89,14 @@ impl World<'_> {
                 } else {
                     self.hosts[victim].suspect = true;
                     self.begin_outage(victim, lasts, lost);
+                }
+            }
+            Fault::Kill { lasts, effects } => {
+                self.hub.killed_in = Some(effects);
+                self.after(lasts, Event::Relief(Relief::TakeOver));
+                for host in 1..self.hosts.len() {
+                    let back = lasts + self.random.time(self.schedule.dead_after * 2);
+                    self.after(back, Event::Relief(Relief::Return(host)));
                 }
             }
             Fault::Reset | Fault::Cut(_) | Fault::Damage(_) | Fault::DamageBack(_) => {
@@ -151,9 +165,7 @@ impl World<'_> {
     }
 
     fn crash(&mut self, host: HostId) {
-        while let Some((id, end)) = self.hosts[host].connections.first().copied() {
-            self.close(id, end);
-        }
+        self.close_all(host);
         let node = &mut self.hosts[host];
         node.power = Power::Down;
         node.life += 1;
@@ -167,6 +179,8 @@ impl World<'_> {
             node.fate = Fate::Failed;
             node.writing = None;
             node.member.on_writer_failed();
+            let reason = "the disk is full".to_owned();
+            self.fail(host, FailureKind::Stream { reason }, false);
         }
         self.pump(host)
     }
@@ -266,6 +280,8 @@ impl World<'_> {
                 self.redeliver(|hosts| hosts.contains(&a) && hosts.contains(&b));
                 Ok(())
             }
+            Relief::TakeOver => self.take_over(),
+            Relief::Return(host) => self.control_back(host),
             Relief::ControlBack(host) => {
                 let control = &mut self.hosts[host].control;
                 control.outages = control.outages.saturating_sub(1);
@@ -275,7 +291,7 @@ impl World<'_> {
     }
 
     fn control_back(&mut self, host: HostId) -> Result<(), Violation> {
-        self.reconnect(host)?;
+        self.reconnect(host);
         self.flush_control(host)
     }
 

@@ -1,17 +1,20 @@
 //! One simulated host: the shell around a member, as the agent is in reality.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ka::chain::LinkMessage;
 use ka::chain::{Action, LinkId, Member, NodeId, Offset, ProgressSample, Spent, Trouble, Waiting};
 use ka::proof::Checker;
-use ka::seal::{Block, Total};
+use ka::seal::{Block, StreamId, Total};
+use ka::wire::control::{Ticket, ToController};
 
-use super::control::{Control, ToHub};
+use super::control::Control;
 use super::invariants::{Judged, Violation, invariant_writer_sees_the_stream};
 use super::network::{ACCEPTOR, Connection, ConnectionId, DIALLER, Frame, HostId, time_of};
 use super::schedule::HostPlan;
+use super::stream::Stream;
 use super::world::{Event, World};
 
 /// The parts of a host that run.
@@ -36,7 +39,7 @@ pub(super) enum Fate {
     Complete,
     /// Its writer failed; the node knows.
     Failed,
-    /// The controller has sent it the reason for its removal.
+    /// The controller has given up the stream for it, for this reason: it waits for another round.
     Expelled(String),
     /// It returned after a reboot, and is not a member of this chain.
     Stranger,
@@ -45,6 +48,8 @@ pub(super) enum Fate {
 /// One host.
 pub(super) struct Host {
     pub(super) plan: HostPlan,
+    /// Its number in the session.
+    pub(super) id: NodeId,
     pub(super) power: Power,
     /// Isolated from all others.
     pub(super) isolated: bool,
@@ -59,6 +64,29 @@ pub(super) struct Host {
     pub(super) plaintext: usize,
     pub(super) fate: Fate,
     pub(super) released: bool,
+    /// The stream that it receives, or has received last.
+    pub(super) stream: Option<StreamId>,
+    /// What proves to the controller that it is the same node.
+    pub(super) ticket: Option<Ticket>,
+    /// What the controller must know, even after an outage.
+    pub(super) said: Vec<ToController>,
+    /// It has carried out its plan, and waits for the stream.
+    pub(super) planned: bool,
+    /// Its stream was given up after it had its own result: it relays no more.
+    pub(super) cut: bool,
+    /// It has left the session, or was dismissed from it with a copy.
+    pub(super) left: bool,
+    pub(super) is_dismissed: bool,
+    /// The controller has dismissed it with a copy, whether it knows that or not.
+    pub(super) is_served: bool,
+    /// The stream that it receives, as its golden node sends it.
+    pub(super) data: Rc<Stream>,
+    /// The machine has a complete copy, which must not be erased.
+    pub(super) has_copy: bool,
+    /// It has the last proof of its stream.
+    pub(super) is_proven: bool,
+    /// Since when the controller knows that it waits for a round.
+    pub(super) waits_since: Option<Duration>,
     /// A fault has hit it or one of its links.
     pub(super) suspect: bool,
     pub(super) spent: Spent,
@@ -89,9 +117,10 @@ pub(super) struct Heard {
 }
 
 impl Host {
-    pub(super) fn new(plan: HostPlan, member: Member<HostId>) -> Self {
+    pub(super) fn new(id: NodeId, plan: HostPlan, member: Member<HostId>, data: Rc<Stream>) -> Self {
         Self {
             plan,
+            id,
             power: Power::On,
             isolated: false,
             member,
@@ -101,6 +130,18 @@ impl Host {
             plaintext: 0,
             fate: Fate::Running,
             released: false,
+            stream: None,
+            ticket: None,
+            said: Vec::new(),
+            planned: false,
+            cut: false,
+            left: false,
+            is_dismissed: false,
+            is_served: false,
+            data,
+            has_copy: false,
+            is_proven: false,
+            waits_since: None,
             suspect: false,
             spent: Spent::default(),
             waiting: Waiting::default(),
@@ -124,12 +165,19 @@ impl Host {
 
     /// Whether its process runs and takes part.
     pub(super) fn takes_part(&self) -> bool {
-        self.power == Power::On && !matches!(self.fate, Fate::Expelled(_))
+        self.power == Power::On && !self.cut && !self.left && !matches!(self.fate, Fate::Expelled(_))
+    }
+
+    /// Whether its process runs and has not left the session.
+    pub(super) fn speaks(&self) -> bool {
+        self.power == Power::On && !self.left
     }
 
     /// Whether it can still become complete, according to its own state.
     pub(super) fn lives(&self) -> bool {
         matches!(self.power, Power::On | Power::Hung)
+            && !self.cut
+            && !self.left
             && !matches!(self.fate, Fate::Expelled(_) | Fate::Stranger)
     }
 }
@@ -152,7 +200,7 @@ impl World<'_> {
         }
         if host == 0 && self.producer_waits && self.hosts[0].member.wants_block() {
             self.producer_waits = false;
-            self.after(Duration::ZERO, Event::Produce);
+            self.after(Duration::ZERO, Event::Produce(self.outcome.streams));
         }
         self.account(host);
         self.judge_step(host)
@@ -197,7 +245,10 @@ impl World<'_> {
                 Action::Close { link } | Action::Part { link } => self.on_link(host, link, World::close),
                 // A liar does not draw attention to its link.
                 Action::Complain(_) if self.withholds(host) => {}
-                Action::Complain(report) => self.tell_hub(host, ToHub::Complaint(report)),
+                Action::Complain(report) => {
+                    let stream = self.hosts[host].data.key.stream;
+                    self.tell_hub(host, ToController::Complaint { stream, report });
+                }
             }
         }
     }
@@ -327,8 +378,9 @@ impl World<'_> {
         }
         let Some(plaintext) = self.hosts[host].member.next_plaintext() else { return Ok(false) };
         invariant_writer_sees_the_stream(self, host, &plaintext)?;
-        let true_total = self.stream.total;
-        let truth = self.stream.plaintext.get(self.hosts[host].plaintext..).unwrap_or_default();
+        let stream = Rc::clone(&self.hosts[host].data);
+        let true_total = stream.total;
+        let truth = stream.plaintext.get(self.hosts[host].plaintext..).unwrap_or_default();
         let node = &mut self.hosts[host];
         node.deceived |=
             !truth.starts_with(&plaintext.bytes) || plaintext.total.is_some_and(|total| total != true_total);
@@ -349,6 +401,9 @@ impl World<'_> {
 
     /// The writer has finished its current work.
     pub(super) fn on_written(&mut self, host: HostId) -> Result<(), Violation> {
+        if !self.hosts[host].takes_part() {
+            return Ok(());
+        }
         let node = &mut self.hosts[host];
         if let Some((end, total)) = node.writing.take() {
             node.member.on_written(end);
@@ -358,18 +413,23 @@ impl World<'_> {
         self.pump(host)
     }
 
-    /// A new machine with an old address.
+    /// A new machine with an old address: it joins, and does not know what it was.
     pub(super) fn on_restart(&mut self, host: HostId) {
-        let id = NodeId(u32::try_from(self.hosts.len() + host).unwrap_or(u32::MAX));
         let node = &mut self.hosts[host];
         node.power = Power::On;
         node.fate = Fate::Stranger;
         node.isolated = false;
-        node.plaintext = 0;
-        node.claimed = None;
+        (node.writing, node.plaintext, node.claimed) = (None, 0, None);
+        (node.stream, node.ticket, node.planned, node.left, node.waits_since) =
+            (None, None, false, false, None);
+        node.said.clear();
         node.spent = Spent::default();
         node.judged = Judged::default();
-        node.member = Member::node(id, &self.stream.key, self.schedule.window, self.schedule.dead_after);
-        self.note(|| format!("host {host} is there again, as {id}"));
+        node.member =
+            Member::node(NodeId(u32::MAX), &self.stream.key, self.schedule.window, self.schedule.dead_after);
+        self.note(|| format!("host {host} is there again"));
+        let life = self.hosts[host].life;
+        self.after(Duration::ZERO, Event::Heartbeat { host, life });
+        self.reconnect(host);
     }
 }

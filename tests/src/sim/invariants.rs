@@ -7,7 +7,6 @@ use std::time::Duration;
 use ka::chain::{Epoch, Offset, Plaintext};
 use ka::seal::Block;
 
-use super::host::{Fate, Power};
 use super::network::HostId;
 use super::world::World;
 
@@ -36,7 +35,7 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 /// Up to this number of members, each one is checked individually.
-const FEW: usize = 100;
+pub(super) const FEW: usize = 100;
 
 /// The data by which a host is judged, apart from its member's state.
 #[derive(Default)]
@@ -48,7 +47,7 @@ pub(super) struct Judged {
 }
 
 impl World<'_> {
-    fn check(
+    pub(super) fn check(
         &mut self,
         holds: bool,
         invariant: &'static str,
@@ -66,8 +65,9 @@ impl World<'_> {
     pub(super) fn prove(&mut self, host: HostId, block: &Block, from: HostId) {
         let next = self.hosts[host].judged.proven;
         let forged = || self.schedule.proves() && self.is_forgery(next, block);
-        let is_true = self.stream.blocks.get(next) == Some(block);
-        if (is_true || forged()) && self.stream.ends.get(next) == Some(&self.hosts[host].member.verified()) {
+        let stream = std::rc::Rc::clone(&self.hosts[host].data);
+        let is_true = stream.blocks.get(next) == Some(block);
+        if (is_true || forged()) && stream.ends.get(next) == Some(&self.hosts[host].member.verified()) {
             let node = &mut self.hosts[host];
             node.judged.proven += 1;
             if !is_true {
@@ -82,7 +82,10 @@ impl World<'_> {
             return self.hosts[0].member.verified();
         }
         let blocks = self.hosts[host].judged.proven;
-        blocks.checked_sub(1).and_then(|last| self.stream.ends.get(last).copied()).unwrap_or_default()
+        blocks
+            .checked_sub(1)
+            .and_then(|last| self.hosts[host].data.ends.get(last).copied())
+            .unwrap_or_default()
     }
 
     /// All invariants that a step of `host` can violate.
@@ -100,7 +103,7 @@ impl World<'_> {
     }
 }
 
-type Verdict = Result<(), Violation>;
+pub(super) type Verdict = Result<(), Violation>;
 
 /// No writer misses a byte, gets one twice, or gets them out of order; liars' bytes are counted only.
 pub(super) fn invariant_writer_sees_the_stream(
@@ -109,7 +112,7 @@ pub(super) fn invariant_writer_sees_the_stream(
     plaintext: &Plaintext,
 ) -> Verdict {
     let at = world.hosts[host].plaintext;
-    let stream = world.stream;
+    let stream = std::rc::Rc::clone(&world.hosts[host].data);
     let end = at + plaintext.bytes.len();
     let last =
         |total| end == stream.plaintext.len() && total == stream.total && plaintext.end == stream.end();
@@ -154,7 +157,9 @@ fn invariant_tail_never_falls(world: &mut World, host: HostId, before: Offset) -
 /// T is never higher than the verified offset of any living member behind.
 fn invariant_tail_is_verified_behind(world: &mut World, host: HostId) -> Verdict {
     let place = world.places[host];
-    if world.released || world.chain.get(place) != Some(&host) {
+    // A node may still relay the stream of a controller that was killed.
+    let is_old = !std::rc::Rc::ptr_eq(&world.hosts[host].data, &world.stream);
+    if world.released || is_old || world.chain.get(place) != Some(&host) {
         return Ok(());
     }
     let tail = world.hosts[host].member.tail_position();
@@ -216,7 +221,7 @@ pub(super) fn invariant_only_the_faulty_are_expelled(
 /// A copy that counts as complete contains no byte that the golden node never sent.
 pub(super) fn invariant_a_copy_is_the_golden_nodes(world: &mut World, host: HostId) -> Verdict {
     let node = &world.hosts[host];
-    let holds = !node.deceived && node.plaintext == world.stream.plaintext.len();
+    let holds = !node.deceived && node.plaintext == node.data.plaintext.len();
     world.check(holds, "a copy is the golden node's", |world| {
         format!("host {host} is complete, and was deceived by {:?}", world.hosts[host].deceivers)
     })
@@ -260,24 +265,10 @@ pub(super) fn invariant_everybody_has_everything_at_release(world: &mut World) -
     })
 }
 
-/// Whether no event is left to happen: every living node is complete or knows why not.
+/// Whether no event is left to happen: the session has ended, and every living node has left it.
 pub(super) fn is_settled(world: &World) -> bool {
-    world.released && world.hosts.iter().enumerate().skip(1).all(|(host, node)| is_told(world, host, node))
-}
-
-fn is_told(world: &World, host: HostId, node: &super::host::Host) -> bool {
-    if matches!(node.power, Power::Down | Power::Off) {
-        return true;
-    }
-    if node.power == Power::Hung {
-        // Stopped for good, unless it is to continue.
-        return !world.will_resume(host);
-    }
-    match node.fate {
-        Fate::Running => false,
-        Fate::Complete | Fate::Failed => node.released,
-        Fate::Expelled(_) | Fate::Stranger => true,
-    }
+    let has_ended = !world.hub.is_dead && world.hub.session.ending().is_some();
+    has_ended && (1..world.hosts.len()).all(|host| world.is_done(host))
 }
 
 /// Every session ends within a bounded time after the last disturbance.
@@ -288,7 +279,7 @@ pub(super) fn invariant_nothing_stalls(world: &mut World) -> Verdict {
             .hosts
             .iter()
             .enumerate()
-            .filter(|(host, node)| *host == 0 || !is_told(world, *host, node))
+            .filter(|(host, _)| *host == 0 || !world.is_done(*host))
             .map(|(host, node)| {
                 format!(
                     "\n    host {host}: {:?}, {:?}, verified {:?}, written {:?}, T {:?}, epoch {:?}",
@@ -301,6 +292,13 @@ pub(super) fn invariant_nothing_stalls(world: &mut World) -> Verdict {
                 )
             })
             .collect();
-        format!("released: {}; chain {:?}; waiting:{}", world.released, world.chain, waiting.concat())
+        let session = world.hub.session.book();
+        format!(
+            "released: {}; chain {:?}; session {:?}; waiting:{}",
+            world.released,
+            world.chain,
+            session.ending(),
+            waiting.concat()
+        )
     })
 }

@@ -63,6 +63,9 @@ impl LongChain {
             clock_first: false,
             faults,
             malice: Vec::new(),
+            rounds: 1,
+            gathers: false,
+            uninvited: None,
         }
     }
 }

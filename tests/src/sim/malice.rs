@@ -3,12 +3,12 @@
 //! nodes.
 
 use ka::chain::{NodeId, Offset, ProgressSample, Report, Spent, Trouble};
+use ka::failure::FailureKind;
 use ka::proof::{Forged, Proof};
 use ka::seal::Block;
+use ka::wire::control::ToController;
 
-use super::control::{ToHub, ToNode};
 use super::host::Fate;
-use super::hub::{host_of, node_of};
 use super::invariants::{
     Violation, invariant_a_copy_is_the_golden_nodes, invariant_forgeries_are_found_where_there_are_some,
     invariant_who_is_named_has_forged,
@@ -151,23 +151,19 @@ impl World<'_> {
         let trouble = TROUBLES[self.random.index(TROUBLES.len())];
         let Some(epoch) = self.hosts[host].member.epoch() else { return };
         self.note(|| format!("host {host} lies about host {about}: {trouble}"));
-        self.tell_hub(host, ToHub::Complaint(Report { epoch, about: node_of(about), trouble }));
-    }
-
-    /// The golden node has a new root, or the last one.
-    pub(super) fn tell_proof(&mut self, proof: Proof) {
-        self.proof = Some(proof);
-        for host in 1..self.hosts.len() {
-            if !self.gone.contains_key(&host) {
-                self.tell_node(host, ToNode::Proof(proof));
-            }
-        }
+        let (about, stream) = (self.hosts[about].id, self.stream.key.stream);
+        let report = Report { epoch, about, trouble };
+        self.tell_hub(host, ToController::Complaint { stream, report });
     }
 
     /// A node receives a root.
     pub(super) fn on_proof(&mut self, host: HostId, proof: Proof) -> Result<(), Violation> {
         if self.hosts[host].fate != Fate::Running {
             return Ok(());
+        }
+        self.hosts[host].is_proven |= proof.last.is_some();
+        if !self.schedule.proves() {
+            return self.perhaps_complete(host);
         }
         match self.hosts[host].checker.on_proof(proof) {
             Ok(()) => self.perhaps_complete(host),
@@ -186,13 +182,12 @@ impl World<'_> {
             let forged = Forged { from: 0, to: 1, sender };
             return self.give_up(host, forged);
         }
-        let proven = if self.schedule.proves() { self.hosts[host].checker.on_end(claimed) } else { Ok(true) };
+        let node = &self.hosts[host];
+        let proven = if self.schedule.proves() { node.checker.on_end(claimed) } else { Ok(node.is_proven) };
         match proven {
             Ok(false) => Ok(()),
             Ok(true) => {
-                self.hosts[host].fate = Fate::Complete;
-                self.settled = false;
-                self.note(|| format!("host {host} is complete"));
+                self.complete(host);
                 invariant_a_copy_is_the_golden_nodes(self, host)
             }
             Err(forged) => self.on_forged(host, forged),
@@ -213,7 +208,10 @@ impl World<'_> {
         node.writing = None;
         node.member.on_writer_failed();
         self.settled = false;
-        self.tell_hub(host, ToHub::Forged(forged));
+        if let Some(stream) = self.hosts[host].stream {
+            self.say(host, ToController::Forged { stream, forged });
+        }
+        self.fail(host, FailureKind::Stream { reason: forged.to_string() }, true);
         Ok(())
     }
 
@@ -222,7 +220,8 @@ impl World<'_> {
     pub(super) fn hub_hears_of_forgery(&mut self, host: HostId, forged: Forged) -> Result<(), Violation> {
         if let (false, Some(sender)) = (self.schedule.malice(host).lies(), forged.sender) {
             self.outcome.named += 1;
-            invariant_who_is_named_has_forged(self, host, host_of(sender))?;
+            let sender = self.host_of(sender);
+            invariant_who_is_named_has_forged(self, host, sender)?;
         }
         Ok(())
     }

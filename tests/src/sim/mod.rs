@@ -1,5 +1,5 @@
 //! A simulator of whole sessions: the real [`Member`](ka::chain::Member)s and the real
-//! [`Membership`](ka::chain::Membership) on hosts, links and clocks that derive from a seed.
+//! [`Session`](ka::session::Session) on hosts, links and clocks that derive from a seed.
 //!
 //! Each seed is a [`Schedule`]: hosts with their links, and faults. [`run`] simulates it event by event and
 //! checks the invariants after each one, so a seed that fails once fails always.
@@ -12,6 +12,8 @@ mod invariants;
 mod long;
 mod malice;
 mod network;
+mod node;
+mod outcome;
 pub mod random;
 mod schedule;
 mod slowness;

@@ -9,7 +9,7 @@ use ka::chain::LinkMessage;
 use ka::chain::LinkName;
 use ka::seal::Block;
 
-use super::host::{Fate, Power};
+use super::host::Power;
 use super::invariants::Violation;
 use super::world::{Event, World};
 
@@ -190,7 +190,7 @@ impl World<'_> {
         }
         self.connections[id].pipes[end].arrive(self.now, self.schedule.abrupt);
         let node = &self.hosts[to];
-        let nobody = node.power == Power::Down || matches!(node.fate, Fate::Expelled(_));
+        let nobody = node.power == Power::Down || node.left || node.cut;
         if nobody && end == DIALLER && self.connections[id].open[1] {
             // The kernel refuses connections that have no listener.
             self.close(id, 1);

@@ -33,6 +33,13 @@ pub struct Schedule {
     pub faults: Vec<Planned>,
     /// What each host does in addition to its duties; empty if all are honest.
     pub malice: Vec<Malice>,
+    /// The number of rounds.
+    pub rounds: u32,
+    /// Nodes join one after the other, and faults may hit them before the stream begins. Otherwise all are
+    /// there at once.
+    pub gathers: bool,
+    /// A machine that joins and is not admitted.
+    pub uninvited: Option<usize>,
 }
 
 /// One host.
@@ -119,6 +126,13 @@ pub enum Fault {
         /// The connection is lost, with everything in flight.
         lost: bool,
     },
+    /// The controller's process is killed, and with it the stream. Another one takes the session over.
+    Kill {
+        /// How long after the fault.
+        lasts: Duration,
+        /// After this many more of the session's effects.
+        effects: usize,
+    },
 }
 
 impl Fault {
@@ -164,6 +178,9 @@ impl Schedule {
             clock_first: random.chance(50),
             faults: Vec::new(),
             malice: Vec::new(),
+            rounds: 1,
+            gathers: false,
+            uninvited: None,
         };
         if random.chance(96) {
             schedule.add_deaths(random);
@@ -172,6 +189,33 @@ impl Schedule {
             schedule.add_disturbance(random);
         }
         schedule
+    }
+
+    /// The schedule of `seed` as a whole run: its nodes join one after the other, one of them perhaps without
+    /// an invitation; there are several rounds, and the controller may be killed, more than once.
+    #[must_use]
+    pub fn with_rounds(seed: u64) -> Self {
+        let mut schedule = Self::generate(seed);
+        let random = &mut Random::new(seed ^ 0x726f_756e_6473);
+        schedule.rounds = u32::try_from(random.between(1, 3)).unwrap_or(1);
+        schedule.gathers = true;
+        if random.chance(15) && schedule.nodes() > 1 {
+            schedule.uninvited = Some(1 + random.index(schedule.nodes()));
+        }
+        for _ in 0..[0, 0, 1, 1, 2][random.index(5)] {
+            let fault = Fault::Kill {
+                lasts: random.time(schedule.dead_after * 4),
+                effects: random.index(2 * schedule.nodes() + 4),
+            };
+            let after = random.time(schedule.dead_after * 2);
+            schedule.faults.push(Planned { when: moment(random), after, victim: Victim::All, fault });
+        }
+        schedule
+    }
+
+    /// Several proofs arrive while the stream runs, as in a long one.
+    pub(super) fn segment(&self) -> u64 {
+        self.length / 5 + 1
     }
 
     /// The schedule of `seed` in which no node dies, and a host becomes far too slow: the seed decides which
@@ -219,6 +263,9 @@ impl Schedule {
             clock_first: random.chance(50),
             faults: vec![Planned { when, after: Duration::ZERO, victim, fault }],
             malice: Vec::new(),
+            rounds: 1,
+            gathers: false,
+            uninvited: None,
         }
     }
 

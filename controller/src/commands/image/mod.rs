@@ -23,6 +23,10 @@ use inputs::{Kernel, complain};
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl image               build for the running kernel
+  kactl image --key-only    after 'kactl init --force'")]
 pub struct ImageArgs {
     /// Kernel version (default: the running one)
     #[arg(long, value_name = "VERSION")]
@@ -39,6 +43,13 @@ pub struct ImageArgs {
     /// Only replace the join key in the existing image
     #[arg(long)]
     pub key_only: bool,
+}
+
+impl Default for ImageArgs {
+    /// The image of the running kernel.
+    fn default() -> Self {
+        Self { kernel: None, root: "/".into(), lib: None, agent: None, key_only: false }
+    }
 }
 
 /// The sources and destinations of an image's parts.
@@ -120,6 +131,9 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
         places.boot.join("all.rdz").display(),
         places.stage2.display()
     ));
+    terminal::say(
+        "next: `kactl doctor --interface IF` checks this machine, and `kactl pxe --interface IF` serves the image",
+    );
     Ok(())
 }
 

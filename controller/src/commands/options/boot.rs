@@ -7,10 +7,11 @@ use ka::plan::{BootOrder, BootPlan, FinalAction, Kernels, Loader};
 
 /// The options for booting the nodes.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Booting the clones")]
 pub struct BootArgs {
     /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may
     /// follow: 'grub --with=MODULE ...'
-    #[arg(short = 'r', value_name = "LOADER", default_value = "grub")]
+    #[arg(short = 'r', long, value_name = "LOADER", default_value = "grub")]
     pub loader: LoaderChoice,
     /// Add modules to the nodes' initrd, in addition to those that their hardware needs (repeatable)
     #[arg(long, value_name = "MODULE,...", value_delimiter = ',', value_parser = module)]

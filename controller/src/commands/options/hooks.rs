@@ -4,6 +4,7 @@ use crate::golden::hooks::Hooks;
 
 /// A site's commands before and after the reading.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Around the reading")]
 pub struct HookArgs {
     /// Run this shell command before this machine is read and before any node is touched; if it fails, so
     /// does the run. If it prints a directory, files are read from there (a snapshot's mount point)

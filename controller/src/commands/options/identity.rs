@@ -15,6 +15,7 @@ use crate::values;
 
 /// The nodes' identities.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Names, and the first boot")]
 pub struct IdentityArgs {
     /// Names and static addresses of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
     /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards ('-' reads it

@@ -17,6 +17,7 @@ use crate::workflow::wake::Wake;
 
 /// The options of an unattended run.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Unattended runs")]
 pub struct NightArgs {
     /// Switch the machines of --nodes on, so that they boot from the network; 'on' leaves a machine that is
     /// already on alone, 'cycle' restarts it

@@ -13,11 +13,13 @@ use crate::lists::list::ListError;
 use crate::lists::order::OrderSource;
 use crate::stream::settings::Choice;
 use crate::values;
+use crate::view::Form;
 use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;
 
 /// The stream's settings.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The stream")]
 pub struct StreamArgs {
     /// How long to wait for N nodes: seconds, or 10m, 2h; then continue with those present
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
@@ -60,12 +62,28 @@ pub struct StreamArgs {
     /// Compression level: none, -7 to -1 (fast), or 1 to 9; auto follows the chain's rate
     #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = values::level, allow_hyphen_values = true)]
     pub level: Choice,
-    /// Print one JSON object at the end instead of a summary
-    #[arg(long)]
+    /// Form of the result on standard output; progress and log go to standard error
+    #[arg(
+        short,
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        conflicts_with = "json",
+        help_heading = "Reports"
+    )]
+    pub output: Form,
+    /// Short for '-o json'
+    #[arg(long, help_heading = "Reports")]
     pub json: bool,
 }
 
 impl StreamArgs {
+    /// The form of the result.
+    #[must_use]
+    pub fn output(&self) -> Form {
+        if self.json { Form::Json } else { self.output }
+    }
+
     /// The stream's settings, with the list that the options name.
     ///
     /// # Errors
@@ -83,7 +101,6 @@ impl StreamArgs {
             slow: SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() },
             window: self.window.unwrap_or_else(window::default_size),
             level: self.level,
-            json: self.json,
         })
     }
 }

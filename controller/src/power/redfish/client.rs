@@ -89,7 +89,7 @@ impl Client {
         let what = format!("{method} {}", shown::field(path));
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.url))
+            .uri(address(&self.url, path)?)
             .header("Authorization", &self.login.0)
             .header("Accept", "application/json")
             .header("OData-Version", "4.0");
@@ -151,6 +151,29 @@ impl Client {
                 self.url
             )),
             None => PowerError::Unreachable(self.url.clone(), shown::reason(&error.to_string())),
+        }
+    }
+}
+
+/// The address of a path at the BMC. A path comes from the BMC itself, and one without a slash would continue the host's
+/// name: the password would go to another host.
+fn address(url: &str, path: &str) -> Result<String, PowerError> {
+    if path.starts_with('/') {
+        return Ok(format!("{url}{path}"));
+    }
+    Err(PowerError::Failed(format!("its BMC {url} names a path that is none: '{}'", shown::field(path))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_to_another_host() {
+        let of = |path| address("https://10.0.0.7", path);
+        assert_eq!(of("/redfish/v1/Systems/1"), Ok("https://10.0.0.7/redfish/v1/Systems/1".into()));
+        for path in ["@evil/x", ".evil/x", ":8443/x", "https://evil/x", "", "0/x", "?/x", "#/x"] {
+            assert!(matches!(of(path), Err(PowerError::Failed(_))), "{path}");
         }
     }
 }

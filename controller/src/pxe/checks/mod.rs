@@ -52,6 +52,12 @@ impl Findings {
         self.warnings.push(message);
     }
 
+    /// What makes serving impossible, and the warnings.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<String>, Vec<String>) {
+        (self.fatal, self.warnings)
+    }
+
     /// Logs the warnings.
     ///
     /// # Errors

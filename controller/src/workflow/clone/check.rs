@@ -1,15 +1,19 @@
-//! Checks the requirements of a run other than the golden node, before anything else is done.
+//! Checks the requirements of a run, before anything else is done.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use ka::plan::{FinalAction, Secret};
 
 use super::Request;
-use crate::config::Directories;
 use crate::config::keys::{self, Keys};
+use crate::config::{Config, Directories};
+use crate::golden::plan::{self, Planned};
 use crate::log_server;
+use crate::workflow::faults::Faults;
+use crate::workflow::reach;
 
 /// The results of the checks.
 pub(super) struct Checked {
@@ -19,32 +23,74 @@ pub(super) struct Checked {
     pub(super) store_log_password: Option<Secret>,
 }
 
-/// Checks the files that the nodes need.
-pub(super) fn run(request: &Request<'_>, directories: &Directories) -> anyhow::Result<Checked> {
-    let keys = keys::load(&directories.keys)?.for_a_run()?;
-    images(directories)?;
+/// Checks everything that can be known before an operator or a node waits, and plans the nodes.
+///
+/// # Errors
+/// All faults at once, in the order in which they are best corrected.
+pub(super) fn run(request: &Request<'_>, config: &Config) -> anyhow::Result<(Checked, Planned)> {
+    let mut faults = Faults::default();
+    if !rustix::process::geteuid().is_root() {
+        faults.lack_root("kactl run");
+    }
+    let keys = faults.take(keys::load(&config.directories.keys).map_err(Into::into));
+    images(&config.directories, keys.is_some(), &mut faults);
+    let planned = golden(request, &config.directories, &mut faults);
+    faults.take(reach::check(&super::hub_setup(request, config)));
     if request.wait_booted.is_some() {
-        first_boots(request.golden.after)?;
+        faults.take(first_boots(request.golden.after));
     }
     let url = request.store_log.as_deref();
     let password = request.store_log_password.as_deref().zip(url);
-    Ok(Checked {
-        keys,
-        store_log: url.map(log_server::by_address).transpose()?,
-        store_log_password: password.map(|(file, url)| log_server::password(file, url)).transpose()?,
-    })
+    let store_log = faults.take(url.map(log_server::by_address).transpose());
+    let password = password.map(|(file, url)| log_server::password(file, url)).transpose();
+    let password = faults.take(password);
+    faults.end()?;
+    let (Some(keys), Some(planned), Some(store_log), Some(store_log_password)) =
+        (keys, planned, store_log, password)
+    else {
+        bail!("this machine could not be checked")
+    };
+    Ok((Checked { keys: keys.for_a_run()?, store_log, store_log_password }, planned))
+}
+
+/// Examines this machine. Only root can; the descriptions' files are checked in any case, and all of them.
+fn golden(request: &Request<'_>, directories: &Directories, faults: &mut Faults) -> Option<Planned> {
+    let descs = request.golden.disks.iter().filter_map(|disk| disk.desc.as_ref());
+    let read: Vec<_> = descs.map(|desc| faults.take(plan::read(desc).map_err(Into::into))).collect();
+    if faults.is_unprivileged() || read.iter().any(Option::is_none) {
+        return None;
+    }
+    // Tools of a tree that is not there are not missing one by one.
+    let stage2 = request.golden.stage2.clone().filter(|_| directories.stage2().exists());
+    faults.take(plan::make(&plan::Request { stage2, ..request.golden.clone() }).map_err(Into::into))
 }
 
 /// The boot files of the nodes must exist before an operator waits.
-fn images(directories: &Directories) -> anyhow::Result<()> {
-    for path in [directories.boot().join("vmlinuz"), directories.boot().join("all.rdz"), directories.stage2()]
-    {
-        ensure!(path.exists(), "{} is missing: make it with 'kactl image'", path.display());
-    }
+fn images(directories: &Directories, keys: bool, faults: &mut Faults) {
     let image = directories.boot().join("all.rdz");
+    let parts = [directories.boot().join("vmlinuz"), image.clone(), directories.stage2()];
+    // Without root's rights, nothing can be said about a directory that only root may enter.
+    let missing = |path: &PathBuf| match path.symlink_metadata() {
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::NotFound || !faults.is_unprivileged(),
+    };
+    let missing: Vec<String> =
+        parts.iter().filter(|path| missing(path)).map(|path| path.display().to_string()).collect();
+    if let [first, rest @ ..] = missing.as_slice() {
+        let (paths, are) = match rest {
+            [] => (first.clone(), "is"),
+            _ => (missing.join(", "), "are"),
+        };
+        faults.add(format_args!("{paths} {are} missing: make them with 'kactl image'"));
+    } else if keys {
+        faults.take(has_our_key(&image, directories));
+    }
+}
+
+fn has_our_key(image: &Path, directories: &Directories) -> anyhow::Result<()> {
     let key = fs::read(keys::join_file(&directories.keys))?;
     ensure!(
-        fs::read(&image)
+        fs::read(image)
             .with_context(|| format!("cannot read {}", image.display()))?
             .windows(key.len())
             .any(|part| part == key),

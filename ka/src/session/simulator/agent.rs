@@ -95,7 +95,7 @@ impl World {
         self.next += 1;
         self.agents[i].again = resume.is_some();
         let token = [u8::try_from(self.next % 251).unwrap(); 16];
-        let arriving = Arriving { id, hello, connection, peer, local, token, time: 0 };
+        let arriving = Arriving { id, hello, connection, peer, local, token, time: 0, tpm: None };
         self.input(Input::Hello(Box::new(arriving)));
     }
 
@@ -165,7 +165,8 @@ impl World {
             }
             ToAgent::Abort { .. } => {}
             ToAgent::Bye | ToAgent::Refused { .. } => {
-                if matches!(agent.at, At::Has(_)) {
+                // A copy that is refused counts as failed.
+                if matches!((&message, &agent.at), (ToAgent::Bye, At::Has(_))) {
                     self.copies.insert(agent.machine);
                 }
                 (agent.at, agent.connection) = (At::Gone, None);

@@ -23,10 +23,6 @@ impl World {
     /// Whether a living agent does not know its result yet. An agent that missed a whole stream waits for it
     /// until the hub closes its connection.
     pub(super) fn hears_more(&self) -> bool {
-        // An agent that returned after the end and died has no result until it is missed.
-        if self.book.nodes.values().any(|node| matches!(node.phase(), Phase::Receiving | Phase::Finishing)) {
-            return true;
-        }
         self.agents.iter().filter(|agent| agent.speaks() && agent.at != At::Gone).any(|agent| {
             let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));
             !node.is_some_and(Node::is_failed)

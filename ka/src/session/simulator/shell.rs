@@ -28,6 +28,8 @@ impl World {
             match effect {
                 Effect::Record(event) => {
                     self.note(format!("-- {}", short(&event)));
+                    let is_over = self.book.ending().is_some();
+                    assert!(!is_over || matches!(*event, Event::Resumed), "{event:?} after the end");
                     self.book.apply(&event, self.session.terms());
                     if let Event::Admitted(admission) = &*event {
                         self.admitted = admission.named.union(&admission.others).copied().collect();

@@ -6,6 +6,7 @@ mod confirm;
 mod leaving;
 mod rounds;
 mod stream;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -140,7 +141,16 @@ fn hello() -> Hello {
 pub(super) fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
     let (peer, local) = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
     let connection = ConnectionId(id as usize);
-    session.on_hello(Arriving { id: NodeId(id), hello, connection, peer, local, token: [9; 16], time: 0 });
+    session.on_hello(Arriving {
+        id: NodeId(id),
+        hello,
+        connection,
+        peer,
+        local,
+        token: [9; 16],
+        time: 0,
+        tpm: None,
+    });
     let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
     match place.map(|place| session.effects.remove(place)) {
         Some(Effect::Refused { reason, .. }) => Err(reason),
