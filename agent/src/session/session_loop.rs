@@ -264,7 +264,8 @@ impl SessionLoop {
                     self.end_stream(reason);
                 } else if self.stream.is_none() && self.last_stream != Some(stream) {
                     // The controller was killed after it had chosen this node, and before it had sent the
-                    // stream.
+                    // stream. The next plan is that of another round.
+                    self.planned = false;
                     self.report(Event::Aborted(reason));
                 }
             }

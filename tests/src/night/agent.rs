@@ -269,7 +269,12 @@ impl World {
                 life.is_proven |= proof.last.is_some();
             }
             ToAgent::Release { stream } if life.stream() == Some(stream) => life.is_released = true,
-            ToAgent::Abort { stream, .. } if life.at == At::Receiving(stream) => {
+            // A controller that was killed before it had sent the stream gives up a stream of which the node has not
+            // heard.
+            ToAgent::Abort { stream, .. }
+                if life.at == At::Receiving(stream)
+                    || life.at == At::Ready && life.last_stream != Some(stream) =>
+            {
                 self.fail(i, Step::Receive, true);
                 if let Some(life) = &mut self.machines[i].life {
                     life.view = None;
@@ -287,5 +292,6 @@ impl World {
 
 fn begin(life: &mut Life, stream: StreamId) {
     life.at = At::Receiving(stream);
+    life.last_stream = Some(stream);
     (life.view, life.verified, life.is_proven, life.is_released) = (None, 0, false, false);
 }

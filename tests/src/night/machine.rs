@@ -43,6 +43,8 @@ pub(super) struct Life {
     pub(super) lost_at: u64,
     pub(super) at: At,
     pub(super) view: Option<(StreamId, View<std::net::SocketAddr>)>,
+    /// The last stream of which it has heard.
+    pub(super) last_stream: Option<StreamId>,
     pub(super) verified: u64,
     /// It knows the length and the hash of the stream.
     pub(super) is_proven: bool,
@@ -68,6 +70,7 @@ impl Life {
             lost_at: now,
             at: At::Waiting,
             view: None,
+            last_stream: None,
             verified: 0,
             is_proven: false,
             is_released: false,
