@@ -198,7 +198,7 @@ mod tests {
         fs::write(store.directory.join("notes"), "mine").unwrap();
         assert_eq!(store.all().unwrap().len(), 1);
         let error = store.get(mac(2)).unwrap_err().to_string();
-        assert!(error.contains("02-00-00-00-00-02.json is no machine's file"), "{error}");
+        assert!(error.contains("02-00-00-00-00-02.json is not a machine's file"), "{error}");
         store.change(mac(2), 5, |_| ()).unwrap();
         assert_eq!(store.all().unwrap().len(), 2);
     }

@@ -199,7 +199,7 @@ fn what_cannot_be_described_is_told() {
     damaged.table.as_mut().unwrap().findings =
         vec![Finding::BackupDamaged("x".into()), Finding::Overlap(1, 2)];
     let error = describe(&damaged).unwrap_err().to_string();
-    assert!(error.starts_with("sda: partitions 1 and 2 overlap: mend"), "{error}");
+    assert!(error.starts_with("sda: partitions 1 and 2 overlap: repair"), "{error}");
     damaged.table.as_mut().unwrap().findings.pop();
     assert!(describe(&damaged).unwrap().notes[0].contains("backup"), "what is odd is noted");
     let none = GoldenDisk { table: Err("no partition table".into()), ..good };

@@ -35,7 +35,9 @@ pub(super) fn run(request: &Request<'_>, config: &Config) -> anyhow::Result<(Che
     let keys = faults.take(keys::load(&config.directories.keys).map_err(Into::into));
     images(&config.directories, keys.is_some(), &mut faults);
     let planned = golden(request, &config.directories, &mut faults);
-    faults.take(reach::check(&super::hub_setup(request, config)));
+    if let Some(hub_setup) = faults.take(super::hub_setup(request, config)) {
+        faults.take(reach::check(&hub_setup));
+    }
     if request.wait_booted.is_some() {
         faults.take(first_boots(request.golden.after));
     }
