@@ -22,6 +22,7 @@ use ka_net::listen::Side;
 use kactl::config::keys::Keys;
 use kactl::hub::entry::Entry;
 use kactl::hub::{Hub, HubSetup, SessionSetup};
+use kactl::machines::pins::Pins;
 use kactl::stream::source::DirectorySource;
 
 const SESSION: &str = "heartbeats";
@@ -47,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         sessions: folder.path().join("sessions"),
         entry: Entry::default(),
         machines: None,
+        pins: Pins::default(),
     };
     let setup = SessionSetup {
         // It never begins: nodes that wait, prepare or receive beat alike.

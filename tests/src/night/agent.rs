@@ -208,7 +208,16 @@ impl World {
         let mut token = [0; 16];
         token[..4].copy_from_slice(&id.0.to_le_bytes());
         let local = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
-        self.input(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time: 0 })));
+        self.input(Input::Hello(Box::new(Arriving {
+            id,
+            hello,
+            connection,
+            peer,
+            local,
+            token,
+            time: 0,
+            tpm: None,
+        })));
         self.beat(i);
         self.repeat(i);
     }
