@@ -95,7 +95,7 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost --example proof_cost --example pack_cost --example faults --example hostile
+	cargo build --release --locked -p ka-tests --example aead_cost --example proof_cost --example pack_cost --example faults --example hostile --example heartbeats
 	initramfs/build-agent --example unpack_cost
 	SEED="$(SEED)" COUNT="$(COUNT)" tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 

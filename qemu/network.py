@@ -18,12 +18,14 @@ class Network:
 
     def __init__(self, name):
         self.name = name
-        self._taps = {}
+        self._taps = {}  # by machine; one that was started again has several
+        self._count = 0
 
     def tap(self, vm_name):
         """A new port on the switch; returns the tap's interface name in the namespace."""
-        tap = f"tap{len(self._taps)}"
-        self._taps[vm_name] = tap
+        tap = f"tap{self._count}"
+        self._count += 1
+        self._taps.setdefault(vm_name, []).append(tap)
         self._ip("tuntap", "add", tap, "mode", "tap")
         self._ip("link", "set", tap, "master", BRIDGE, "up")
         return tap
@@ -33,10 +35,10 @@ class Network:
         return ["ip", "netns", "exec", self.name, *command]
 
     def traffic(self, vm_name):
-        """Bytes that a VM has sent and received so far, as its port on the switch counts them."""
-        link = json.loads(self._ip("-json", "-statistics", "link", "show", self._taps[vm_name]))[0]
-        counters = link["stats64"]
-        return counters["rx"]["bytes"], counters["tx"]["bytes"]
+        """Bytes that a VM has sent and received so far, as its ports on the switch count them."""
+        links = [json.loads(self._ip("-json", "-statistics", "link", "show", tap))[0] for tap in self._taps[vm_name]]
+        counters = [link["stats64"] for link in links]
+        return sum(each["rx"]["bytes"] for each in counters), sum(each["tx"]["bytes"] for each in counters)
 
     def own_address(self, address):
         """Give the switch itself an address, for a server that is no virtual machine."""

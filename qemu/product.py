@@ -72,15 +72,44 @@ def stop_pxe(golden):
     wait_for(golden, "! ss -Huln sport = :69 | grep -q .", "kactl pxe to end", f"{OUTPUT}/pxe.log")
 
 
+def quoted(text):
+    """As one word of a command line."""
+    return shlex.quote(text)
+
+
+def run_command(nodes, selections, options=""):
+    """The command line of the run."""
+    disks = " ".join(f"-p {shlex.quote(selection.pick)}" + (f" {desc(selection.golden)}" if selection.described else "")
+                     for selection in selections)
+    who = "" if "--nodes" in options else "--yes"
+    return f"kactl run -n {nodes} {disks} {who} --hostname {NAMES} --json --dead-after {DEAD_AFTER} {options}"
+
+
 def start_run(golden, nodes, selections, options=""):
     """Start the run and wait until it waits for nodes; `poll_run` tells how it goes on."""
-    disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
-    who = "" if "--nodes" in options else "--yes"
-    command = f"kactl run -n {nodes} {disks} {who} --hostname {NAMES} --json --dead-after {DEAD_AFTER} {options}"
-    script = f"{command} > {OUTPUT}/run.json 2> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
-    golden.must(f"setsid bash -c {shlex.quote(script)} > {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
+    launch(golden, run_command(nodes, selections, options))
+
+
+def launch(golden, command):
+    """Start a command that holds a run, and wait until it waits for nodes."""
+    script = f"{command} > {OUTPUT}/run.json 2>> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
+    golden.must(f"mkdir -p {OUTPUT}; rm -f {OUTPUT}/run.status; setsid bash -c {shlex.quote(script)}"
+                f" >> {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
     wait_for(golden, f"test -s {OUTPUT}/run.status || ls {LEASES}/* > /dev/null", "kactl run to wait for nodes",
              f"{OUTPUT}/run.log")
+
+
+def kill_run(golden):
+    """End the controller as a crash would: every kactl but the boot server."""
+    # Quickly: a phase may last for less than a second.
+    golden.must(f"""read -r pxe < {OUTPUT}/pxe.pid; for p in /proc/[0-9]*; do read -r name < $p/comm || continue
+        test "$name" != kactl || test ${{p##*/}} = $pxe || kill -KILL ${{p##*/}}; done 2> /dev/null; true""")
+    wait_for(golden, f"test -s {OUTPUT}/run.status", "the killed run to end", f"{OUTPUT}/run.log")
+
+
+def resume_run(golden, name="kainstall"):
+    """Another process goes on with a run whose process has ended."""
+    launch(golden, f"kactl resume {name}")
 
 
 def start_other_run(golden, selections, options):
@@ -128,6 +157,11 @@ def poll_run(golden):
     except json.JSONDecodeError:
         report, log = {}, log + printed
     return Outcome(int(text), log, report)
+
+
+def run_log(golden):
+    """All that the processes of the run have said."""
+    return golden.run(f"cat {OUTPUT}/run.log")[1]
 
 
 def last_words(golden):

@@ -187,6 +187,7 @@ class Selection:
 
     pick: str
     golden: str = "vda"
+    described: bool = True  # by a desc in a file; otherwise kactl reads the golden disk itself
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ class Scenario:
     failing: frozenset[str] = frozenset()  # nodes that must fail
     ends: bool = True  # the nodes power off or reboot; otherwise they go on into the new system
     hooks: object = None  # the scenario's own module, whose functions the trial calls if they are there
+    woken: bool = False  # the scenario starts the nodes' machines itself, when they are switched on
+    streams: int = 1  # how often the system may have to be sent, which takes as much longer
     site_dhcp: bool = False  # a foreign DHCP server on the wire
 
     def hook(self, name):

@@ -123,11 +123,7 @@ class Trial:
             if self.scenario.site_dhcp:
                 resources.enter_context(site_dhcp.server(self.wire, LOGS))
             with self.report.step("Golden machine boots"):
-                self.server = resources.enter_context(machine(
-                    "golden", self.golden_drives(), LOGS, network=self.wire, uefi=self.golden_variables(),
-                    second_mac=self.golden.second_mac,
-                    **GOLDEN_CARD))
-                self.server.wait_ready()
+                self.boot_golden(self.golden_variables())
             self.hook("before_images")
             with self.report.step("kactl init, desc and image"):
                 self.describe_and_make_images()
@@ -148,6 +144,18 @@ class Trial:
                         (LOGS / f"ka-{name}").write_text(text, errors="surrogateescape")
             with self.report.step("Golden machine powers off"):
                 self.server.power_off()
+
+    def boot_golden(self, variables=None):
+        """The golden machine comes up."""
+        self.server = self.resources.enter_context(machine(
+            "golden", self.golden_drives(), LOGS, network=self.wire, uefi=variables,
+            second_mac=self.golden.second_mac, **GOLDEN_CARD))
+        self.server.wait_ready()
+
+    def reset_golden(self):
+        """The golden machine loses its power, and boots again."""
+        self.server.kill()
+        self.boot_golden()
 
     def golden_drives(self):
         return [Drive(own.path, sector=own.sector, serial=disk.serial)
@@ -177,18 +185,20 @@ class Trial:
     def wait_for_clones(self):
         """Boot all nodes, and wait until the run has ended and each node has powered off or rebooted."""
         self.hook("before_nodes")
-        started, deadline = time.monotonic(), self.server.clock.now() + product.RUN_PATIENCE
-        self.vms = {node.name: self.boot_by_pxe(node) for node in self.nodes}
-        working = [] if not self.scenario.ends else list(self.vms.values())
+        started = time.monotonic()
+        deadline = self.server.clock.now() + product.RUN_PATIENCE * self.scenario.streams
+        self.vms = {} if self.scenario.woken else {node.name: self.boot_by_pxe(node) for node in self.nodes}
+        working = [node.name for node in self.nodes] if self.scenario.ends else []
         outcome, heard, told = None, "", started
         while working or outcome is None:
+            self.hook("meanwhile")
             for vm in self.vms.values():
                 vm.check()
-            for vm in [vm for vm in working if not vm.running()]:
-                working.remove(vm)
+            for name in [name for name in working if name in self.vms and not self.vms[name].running()]:
+                working.remove(name)
                 seconds = time.monotonic() - started
-                self.report.note(f"{vm.name} ended after {seconds:.1f} s")
-                self.report.cell(vm.name, "PXE to end", f"{seconds:.1f} s")
+                self.report.note(f"{name} ended after {seconds:.1f} s")
+                self.report.cell(name, "PXE to end", f"{seconds:.1f} s")
             outcome = outcome or product.poll_run(self.server)
             if outcome and outcome.status not in (0, 1):
                 return outcome
@@ -198,8 +208,8 @@ class Trial:
                     self.report.note(f"kactl: {words}")
                 heard = words
             if self.server.clock.now() > deadline:
-                waiting = " ".join(vm.name for vm in working) or "kactl run"
-                raise VmTrouble(f"no end of {waiting} after {product.RUN_PATIENCE} s; see {LOGS}")
+                waiting = " ".join(working) or "kactl run"
+                raise VmTrouble(f"no end of {waiting} after {time.monotonic() - started:.0f} s; see {LOGS}")
             time.sleep(0.5)
         for vm in self.vms.values() if self.scenario.ends else ():
             vm.wait_end()

@@ -9,6 +9,7 @@ a deadline on the machine's own clock, which only a hung machine meets.
 
 import base64
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -75,7 +76,10 @@ class Vm:
                  card="virtio-net-pci", uefi=None, kernel=None, stays=False, second_mac=None):
         self.name = name
         self.log = Path(logs) / f"{name}.log"
-        self.log.unlink(missing_ok=True)
+        # A machine that is started again keeps what it said before.
+        if self.log.exists():
+            self.log.rename(next(path for path in (self.log.with_suffix(f".{n}.log") for n in itertools.count(1))
+                                 if not path.exists()))
         self._folder = tempfile.TemporaryDirectory(prefix="ka-vm-")
         self._port_path = Path(self._folder.name) / "commands"
         self._serial_path = Path(self._folder.name) / "serial"

@@ -52,7 +52,8 @@ class Bench:
 
     def __init__(self, options, scratch, kactl, agent, examples, store):
         self.options, self.scratch = options, scratch
-        aead, self.hostile, self.proof_cost = (examples / name for name in ("aead_cost", "hostile", "proof_cost"))
+        aead, self.hostile, self.proof_cost, self.heartbeats = (
+            examples / name for name in ("aead_cost", "hostile", "proof_cost", "heartbeats"))
         self._aead, self._store = aead, store
         self.ka = Ka(kactl, agent, scratch / "ka")
         self.ka_with_timestamps = Ka(kactl, agent, scratch / "ka-timestamps", timestamps=True)

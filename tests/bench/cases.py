@@ -5,6 +5,7 @@ import fast
 import faults
 import files
 import hostile
+import hub
 import injections
 import load
 import material
@@ -147,5 +148,6 @@ CASES = {
     "boot": boot.boot,
     "load": load.load,
     "hostile": hostile.hostile,
+    "hub": hub.hub,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

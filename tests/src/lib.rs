@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod kernel;
 pub mod layouts;
 pub mod loop_device;
+pub mod night;
 pub mod process;
 pub mod proxy;
 pub mod sim;

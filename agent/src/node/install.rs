@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::Inventory;
@@ -30,8 +30,8 @@ use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
 use ka_host::tpm::{self, Tpm};
 
-/// How often the node asks the run for a place before it gives up.
-const TRIES: u32 = 5;
+/// How long at least the node asks the run for a place, and how often.
+const MIN_PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// The mount point of the new system.
@@ -95,18 +95,18 @@ pub(super) fn install(node: &Stage1, inventory: Inventory) -> Result<ExitAction,
     }
 }
 
-/// Joins; asks again if the controller is too busy to answer at once.
+/// Joins; asks again if the controller is too busy to answer at once, or has vanished and may be resumed.
 fn join(node: &Stage1, hello: &Hello) -> Result<Session, String> {
-    let mut tries = 1;
+    let (began, patience) = (Instant::now(), node.patience.max(MIN_PATIENCE));
     let mut tpm = tpm();
     loop {
         let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
         let keys = (&node.join, &node.key);
         let tpm = tpm.as_mut().map(|tpm| tpm as &mut dyn Endorse);
         match Session::join_endorsed(node.controller, keys, hello.clone(), listener, tpm) {
-            Err(error @ JoinError::Unreachable { .. }) if tries < TRIES => {
-                log::warn!("{error} (try {tries} of {TRIES})");
-                tries += 1;
+            Err(error @ JoinError::Unreachable { .. }) if began.elapsed() < patience => {
+                let left = patience.saturating_sub(began.elapsed()).as_secs();
+                log::warn!("{error}; asking again, for {left} s more");
                 thread::sleep(PAUSE);
             }
             outcome => return outcome.map_err(|e| e.to_string()),
@@ -227,7 +227,8 @@ fn receive(
         read_back: false,
         ..Options::default()
     };
-    let over = |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.0 });
+    let over =
+        |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.to_string() });
     let (stream, mut reader) = step(Step::WaitForNodes, || session.wait_for_stream()).map_err(over)?;
     let received = step(Step::ReceiveSystem, || {
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;

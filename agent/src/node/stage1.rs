@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ka::inventory::Inventory;
 use ka::keys::{self, JoinKey, Key, KeyPair};
@@ -17,7 +18,7 @@ use crate::boot::network::Network;
 use crate::boot::{clock, randomness, stage1};
 use crate::console::trace;
 use crate::receive::{data_listener, unpack_into};
-use crate::session::Session;
+use crate::session::{Session, SessionOver};
 use crate::step::step;
 use crate::unpack::Options;
 use ka::cmdline::CommandLine;
@@ -37,6 +38,8 @@ pub(super) struct Stage1 {
     /// The agent's own key of this boot.
     pub(super) key: KeyPair,
     pub(super) controller: SocketAddr,
+    /// How long this node waits for a vanished controller.
+    pub(super) patience: Duration,
     pub(super) listener: TcpListener,
 }
 
@@ -68,9 +71,53 @@ pub(super) fn fetch_stage2() -> Result<Stage1, String> {
     if let Err(error) = clock::set(session.welcome.time) {
         log::warn!("the clock cannot be set: {error}");
     }
-    step(Step::ReceiveStage2, || receive(&session))?;
     let crate::boot::Stage1 { command_line, network } = stage1;
-    Ok(Stage1 { command_line, network, join, key, controller, listener })
+    let patience = session.welcome.patience;
+    let first = (controller, session);
+    let search = || {
+        step(Step::FindController, || find(&command_line, &network, &join, &key, &listener))
+            .inspect_err(|reason| log::warn!("{reason}"))
+    };
+    let controller = receive_from(first, patience, search)?;
+    Ok(Stage1 { command_line, network, join, key, controller, patience, listener })
+}
+
+/// Receives stage2. If the controller vanishes, the node searches for its successor: nothing on this machine
+/// depends on the old one, and a reboot would take longer.
+fn receive_from(
+    first: (SocketAddr, Session),
+    patience: Duration,
+    search: impl Fn() -> Result<(SocketAddr, Session), String>,
+) -> Result<SocketAddr, String> {
+    let (mut controller, mut session) = first;
+    loop {
+        let reason = match step(Step::ReceiveStage2, || receive(&session)) {
+            Ok(()) => return Ok(controller),
+            Err(Trouble::Own(reason)) => return Err(reason),
+            Err(Trouble::ControllerLost(reason)) => reason,
+        };
+        log::warn!("{reason}: searching for a controller again");
+        drop(session);
+        let lost_at = Instant::now();
+        (controller, session) = loop {
+            match search() {
+                Ok(found) => break found,
+                Err(_) if lost_at.elapsed() < patience => {}
+                Err(reason) => return Err(reason),
+            }
+        };
+    }
+}
+
+/// Why stage2 was not received.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// The fault is this machine's or the stream's, or the controller does not want this machine.
+    #[error("{0}")]
+    Own(String),
+    /// The controller has vanished.
+    #[error("{0}")]
+    ControllerLost(String),
 }
 
 fn find(
@@ -120,12 +167,33 @@ fn hello(
     })
 }
 
+impl Trouble {
+    /// After the end of the session, and what happened on this machine before.
+    fn of(over: SessionOver, before: Option<String>) -> Self {
+        let with = |reason: String| before.map(|before| format!("{before}; {reason}")).unwrap_or(reason);
+        match over {
+            SessionOver::Lost(reason) => Self::ControllerLost(with(reason)),
+            SessionOver::Ended(reason) => Self::Own(with(reason)),
+        }
+    }
+}
+
 /// Unpacks stage2 into memory; only a verified tree is used.
-fn receive(session: &Session) -> Result<(), String> {
-    fs::create_dir_all(STAGE2).map_err(trouble(STAGE2))?;
+fn receive(session: &Session) -> Result<(), Trouble> {
+    fs::create_dir_all(STAGE2).map_err(trouble(STAGE2)).map_err(Trouble::Own)?;
     rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
-        .map_err(trouble(STAGE2))?;
-    let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
+        .map_err(trouble(STAGE2))
+        .map_err(Trouble::Own)?;
+    receive_into(session).inspect_err(|_| {
+        // Another attempt begins with an empty tree.
+        if let Err(error) = rustix::mount::unmount(STAGE2, rustix::mount::UnmountFlags::DETACH) {
+            log::warn!("{}", trouble(STAGE2)(error));
+        }
+    })
+}
+
+fn receive_into(session: &Session) -> Result<(), Trouble> {
+    let (stream, mut reader) = session.wait_for_stream().map_err(|over| Trouble::of(over, None))?;
     let received =
         unpack_into(&mut reader, Path::new(STAGE2), &Options::default()).and_then(|_| Ok(reader.finish()?));
     match received {
@@ -134,10 +202,12 @@ fn receive(session: &Session) -> Result<(), String> {
             session.accuse(stream, error.forged());
             session.fail(error.failure(Step::ReceiveStage2, stream));
             Outbox::new(session.sender()).hand_over_log();
-            if let Err(error) = session.leave() {
-                log::warn!("{error}");
-            }
-            return Err(error.to_string());
+            let reason = error.to_string();
+            // A controller that is still there has said goodbye.
+            return Err(match session.leave() {
+                Ok(()) => Trouble::Own(reason),
+                Err(over) => Trouble::of(over, Some(reason)),
+            });
         }
     }
     // The tree is verified; the next session will show whether the controller is still there.

@@ -15,6 +15,9 @@ use super::endorse::{Endorse, Endorsing};
 
 /// The time limit for each step of joining.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for the answer to the hello. The controller answers once the join is in its journal, and
+/// gives up a disk that does not answer for 10 s.
+const WELCOME: Duration = Duration::from_secs(20);
 /// How often one host may redirect the node to another of its ports.
 const MAX_REDIRECTS: usize = 3;
 
@@ -131,6 +134,7 @@ fn try_connect(
             Received::Open => {
                 let first = endorsing.begin().map(ToController::Tpm).unwrap_or_else(speak);
                 channel.send(&first).map_err(broken)?;
+                stream.set_read_timeout(Some(patience.max(WELCOME))).map_err(unreachable)?;
             }
             Received::Message(ToAgent::Tpm(request)) => {
                 let (answer, more) = endorsing.answer(request);

@@ -41,13 +41,20 @@ pub enum Event {
     /// Every node is served; this one may leave.
     Bye,
     /// The controller has rejected this node, or can no longer be reached.
-    Over(String),
+    Over(SessionOver),
 }
 
 /// A session that ended before its work was complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SessionOver(pub String);
+pub enum SessionOver {
+    /// The controller has ended it, or this node cannot continue it.
+    #[error("{0}")]
+    Ended(String),
+    /// The controller cannot be reached any more, or another process has taken its place and does not know
+    /// this node.
+    #[error("{0}")]
+    Lost(String),
+}
 
 /// Why there is no plan to carry out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,13 +188,13 @@ impl Session {
     /// # Errors
     /// [`NoPlan`].
     pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
-        let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
+        let over = |reason: &str| NoPlan::Over(SessionOver::Ended(reason.to_owned()));
         match self.next_but_aborted() {
             Ok(Event::Plan(plan)) => Ok(plan.open()?),
             Ok(Event::Aborted(reason)) => Err(over(&reason)),
             Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
             Ok(Event::Bye) => Err(over("the controller has no work for this node")),
-            Ok(Event::Over(reason)) => Err(over(&reason)),
+            Ok(Event::Over(reason)) => Err(reason.into()),
             Err(_) => Err(over("the session's thread has ended")),
         }
     }
@@ -199,10 +206,13 @@ impl Session {
     pub fn wait_for_stream(&self) -> Result<(StreamId, StreamReader), SessionOver> {
         match self.events.recv() {
             Ok(Event::Stream(stream, reader)) => Ok((stream, *reader)),
-            Ok(Event::Plan(_)) => Err(SessionOver("the controller sent a plan instead of a stream".into())),
-            Ok(Event::Bye) => Err(SessionOver("the controller has nothing to send".into())),
-            Ok(Event::Over(reason) | Event::Aborted(reason)) => Err(SessionOver(reason)),
-            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+            Ok(Event::Plan(_)) => {
+                Err(SessionOver::Ended("the controller sent a plan instead of a stream".into()))
+            }
+            Ok(Event::Bye) => Err(SessionOver::Ended("the controller has nothing to send".into())),
+            Ok(Event::Over(over)) => Err(over),
+            Ok(Event::Aborted(reason)) => Err(SessionOver::Ended(reason)),
+            Err(_) => Err(SessionOver::Ended("the session's thread has ended".into())),
         }
     }
 
@@ -253,8 +263,8 @@ impl Session {
                 Ok(Event::Bye) => return Ok(()),
                 // A stream of another round is not meant for a node that has left.
                 Ok(Event::Plan(_) | Event::Stream(..) | Event::Aborted(_)) => {}
-                Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
-                Err(_) => return Err(SessionOver("the session's thread has ended".into())),
+                Ok(Event::Over(over)) => return Err(over),
+                Err(_) => return Err(SessionOver::Ended("the session's thread has ended".into())),
             }
         }
     }

@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 
 use super::connect::{self, JoinError, Joined};
 use super::outage::{Doing, Limits, Outage};
-use super::{Event, Outbound, Welcome};
+use super::{Event, Outbound, SessionOver, Welcome};
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
@@ -128,7 +128,7 @@ impl SessionLoop {
         let failure = Failure::transient(Step::Session, FailureKind::System { reason: reason.clone() });
         self.send(&ToController::Failed(failure));
         self.flush();
-        self.end(reason);
+        self.end(SessionOver::Ended(reason));
     }
 
     fn keep(&mut self) -> io::Result<()> {
@@ -264,7 +264,8 @@ impl SessionLoop {
                     self.end_stream(reason);
                 } else if self.stream.is_none() && self.last_stream != Some(stream) {
                     // The controller was killed after it had chosen this node, and before it had sent the
-                    // stream.
+                    // stream. The next plan is that of another round.
+                    self.planned = false;
                     self.report(Event::Aborted(reason));
                 }
             }
@@ -275,7 +276,7 @@ impl SessionLoop {
                 return Ok(Next::Stop);
             }
             ToAgent::Refused { reason } => {
-                self.end(reason);
+                self.end(SessionOver::Ended(reason));
                 return Ok(Next::Stop);
             }
             ToAgent::Welcome { .. } | ToAgent::Redirect { .. } | ToAgent::Tpm(_) => {
@@ -390,7 +391,7 @@ impl SessionLoop {
 
     fn come_back(&mut self) -> io::Result<Next> {
         if let Some(reason) = self.outage.end(&self.address.to_string(), Instant::now()) {
-            self.end(reason);
+            self.end(SessionOver::Lost(reason));
             return Ok(Next::Stop);
         }
         if self.tried_at.elapsed() < RETRY {
@@ -406,7 +407,7 @@ impl SessionLoop {
                 Ok(Next::Continue)
             }
             Err(error @ JoinError::Refused { .. }) => {
-                self.end(error.to_string());
+                self.end(SessionOver::Lost(error.to_string()));
                 Ok(Next::Stop)
             }
             Err(error) => {
@@ -432,9 +433,9 @@ impl SessionLoop {
         self.sockets.waker().wake()
     }
 
-    fn end(&mut self, reason: String) {
-        self.end_stream(reason.clone());
-        self.report(Event::Over(reason));
+    fn end(&mut self, over: SessionOver) {
+        self.end_stream(over.to_string());
+        self.report(Event::Over(over));
     }
 
     fn report(&self, event: Event) {

@@ -43,16 +43,19 @@ pub(super) fn session(end: &Snapshot, form: Form) -> CommandResult {
     }
 }
 
-/// The same text for the end-of-run notification, with the machines that were woken and never appeared.
-pub(super) fn text(end: &Snapshot, missing: &[String]) -> String {
+/// The same text for the end-of-run notification, with the machines that were woken and never appeared, or
+/// had gone before the run began.
+pub(super) fn text(end: &Snapshot, missing: &[String], gone: &[String]) -> String {
     let mut text = Vec::new();
     if let Err(error) = summary::print(&mut text, &end.status, &end.transfer) {
         log::error!("cannot write the report: {error}");
     }
     let mut text = String::from_utf8_lossy(&text).into_owned();
-    if !missing.is_empty() {
-        let names = node_set::fold(missing.iter().map(String::as_str));
-        text.push_str(&format!("never appeared {}\n", shown::field(&names)));
+    for (what, machines) in [("never appeared", missing), ("gone before   ", gone)] {
+        if !machines.is_empty() {
+            let names = node_set::fold(machines.iter().map(String::as_str));
+            text.push_str(&format!("{what} {}\n", shown::field(&names)));
+        }
     }
     text
 }

@@ -7,6 +7,7 @@ use super::named::{self, DialArgs};
 use crate::config::Config;
 use crate::console::shell::{self, Left};
 use crate::exit::{CommandResult, Exit};
+use crate::journal::commands::{self, What};
 
 /// Options of `kactl console`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,17 @@ fn escape(text: &str) -> Result<Escape, String> {
 pub fn run(args: &ConsoleArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;
-    let left = shell::hold(&dialler, &machine, args.escape.0).with_context(|| machine.label())?;
+    let runs = config.directories.journals();
+    commands::note(&runs, &machine, What::Opens);
+    let left = shell::hold(&dialler, &machine, args.escape.0);
+    let how = match &left {
+        Ok(Left::Ended(end)) => format!("exit status {}", end.status()),
+        Ok(Left::Escaped) => "left".to_owned(),
+        Ok(Left::Stopped(signal)) => format!("kactl was ended by {signal}"),
+        Err(error) => error.to_string(),
+    };
+    commands::note(&runs, &machine, What::Ended { how: &how });
+    let left = left.with_context(|| machine.label())?;
     Ok(match left {
         Left::Ended(end) if end.status() > 0 => Exit::Of(end.status()),
         Left::Ended(_) => Exit::Ok,

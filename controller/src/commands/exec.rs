@@ -12,6 +12,7 @@ use super::named::{self, DialArgs};
 use crate::config::Config;
 use crate::console::exec::{self, Outputs};
 use crate::exit::{CommandResult, Exit};
+use crate::journal::commands::{self, What};
 use crate::lists::node_set;
 
 /// The maximum number of nodes at the same time: each needs a thread.
@@ -45,21 +46,29 @@ pub fn run(args: &ExecArgs, config: &Config) -> CommandResult {
     let machines = named::machines(&args.nodes, config)?;
     let dialler = named::dialler(&args.dial, config)?;
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
+    let (command, runs) = (words.join(&b' '), config.directories.journals());
+    for machine in &machines {
+        let command = &String::from_utf8_lossy(&command);
+        commands::note(&runs, machine, What::Executes { command });
+    }
     let outputs = Outputs {
         out: Mutex::new(terminal::data()),
         err: Mutex::new(Box::new(terminal::err())),
         prefix: !args.no_prefix,
     };
-    let outcomes = exec::run(&dialler, &machines, &words.join(&b' '), AT_ONCE, &outputs);
+    let outcomes = exec::run(&dialler, &machines, &command, AT_ONCE, &outputs);
     let mut ends: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for outcome in &outcomes {
-        let why = match &outcome.end {
-            Ok(End::Whole | End::Exited(0)) => continue,
+    for (machine, outcome) in machines.iter().zip(&outcomes) {
+        let how = match &outcome.end {
+            Ok(End::Whole) => "exit status 0".to_owned(),
             Ok(End::Exited(status)) => format!("exit status {status}"),
             Ok(End::Killed(signal)) => format!("ended by signal {signal}"),
             Err(error) => error.to_string(),
         };
-        ends.entry(why).or_default().push(&outcome.label);
+        commands::note(&runs, machine, What::Ended { how: &how });
+        if !matches!(outcome.end, Ok(End::Whole | End::Exited(0))) {
+            ends.entry(how).or_default().push(&outcome.label);
+        }
     }
     for (why, labels) in ends {
         terminal::complain("kactl", format_args!("{}: {why}", node_set::fold(labels)));

@@ -64,14 +64,10 @@ impl ActionChoice {
 ///
 /// # Errors
 /// A file cannot be read.
-pub(super) fn directory(
-    config: &Config,
-    bmc: Option<&PathBuf>,
-    hosts: Option<&PathBuf>,
-) -> anyhow::Result<Directory> {
+pub(super) fn directory(config: &Config, bmc: Option<&PathBuf>, hosts: &Hosts) -> anyhow::Result<Directory> {
     let bmcs = Bmcs::load(bmc.unwrap_or(&config.directories.bmc), &config.groups)?;
-    let tables = [hosts, bmcs.hosts.as_ref()];
-    let tables = tables.into_iter().flatten().map(|path| Hosts::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let own = bmcs.hosts.as_ref().map(|path| Hosts::read(path)).transpose()?;
+    let tables: Vec<Hosts> = [hosts.clone()].into_iter().chain(own).collect();
     let records = Store::of(&config.directories.state).all().context("cannot read the machines")?;
     let interface = config.net.interface.clone().or_else(|| config.pxe.interface.clone());
     Ok(Directory::new(records, &tables, bmcs, interface))
@@ -83,7 +79,7 @@ pub(super) fn directory(
 /// The list of nodes or the configuration is invalid.
 pub fn run(args: &PowerArgs, config: &Config) -> CommandResult {
     let words = node_set::expand(&args.nodes, &config.groups)?;
-    let directory = directory(config, args.bmc.as_ref(), None)?;
+    let directory = directory(config, args.bmc.as_ref(), &Hosts::default())?;
     let targets: Vec<Target> = words.iter().map(|word| directory.target(word)).collect();
     let outcomes = many::act_on_all(&targets, args.action.action(), args.network, tell);
     Ok(if outcomes.iter().all(Result::is_ok) { Exit::Ok } else { Exit::NodesFailed })

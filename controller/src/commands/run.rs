@@ -1,17 +1,18 @@
 //! `kactl run`: clones this machine onto N nodes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use ka::mac::Mac;
 
+use super::options::machine_lists;
 use super::options::run::RunArgs;
 use super::{conclude, offer};
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
-use crate::journal::Recorded;
-use crate::lists::macs;
+use crate::journal::{Header, Recorded};
+use crate::lists::hosts::Hosts;
 use crate::pxe::beside::Beside;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
@@ -56,8 +57,8 @@ fn hold(
     };
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.output()),
-        End::Held { session, undone, missing } => {
-            report.push_str(&conclude::text(&session, &missing));
+        End::Held { session, undone, missing, gone } => {
+            report.push_str(&conclude::text(&session, &missing, &gone));
             let outcome = conclude::session(&session, args.stream.output())?;
             // The nodes are complete; what was not undone on this machine is left to the operator.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
@@ -73,7 +74,19 @@ fn request<'a>(
     recorded: Option<Recorded>,
 ) -> anyhow::Result<Request<'a>> {
     let count = args.nodes_wanted.map(|count| usize::try_from(count.get())).transpose()?;
-    let permission = permission(args, count)?;
+    let (permission, names, hosts) = match &recorded {
+        // The lists may have been on standard input, or in files that are gone.
+        Some(recorded) => {
+            let Header { session, .. } = &recorded.header;
+            let listed = session.only.clone().map(Permission::Listed);
+            let names = session.plans.as_ref().map(|plans| plans.names.clone());
+            (listed.unwrap_or_else(|| unlisted(args)), names.unwrap_or_default(), Hosts::default())
+        }
+        None => {
+            let hosts = args.identity.table(config)?;
+            (permission(args, count, &hosts, config)?, args.identity.names(hosts.clone()), hosts)
+        }
+    };
     let macs: Vec<Mac> = match &permission {
         Permission::Listed(macs) => macs.iter().copied().collect(),
         Permission::First | Permission::Ask => Vec::new(),
@@ -91,14 +104,14 @@ fn request<'a>(
         wanted,
         permission,
         confirm_codes: args.confirm_codes,
-        names: args.identity.names()?,
+        names,
         delay: args.identity.delay,
         wait_booted: args.identity.wait_booted,
         hooks: args.hooks.hooks(),
         store_log: args.store_log.clone(),
         store_log_password: args.store_log_password.clone(),
         dry_run: args.dry_run,
-        wake: args.night.wake(&macs, args.identity.hosts.as_ref(), config)?,
+        wake: args.night.wake(&macs, &hosts, config)?,
         at: args.night.at,
         notify,
         recorded,
@@ -124,20 +137,30 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
     }
 }
 
-fn permission(args: &RunArgs, count: Option<usize>) -> anyhow::Result<Permission> {
-    Ok(match &args.nodes {
-        Some(file) => {
-            let listed = macs::read(file)?;
-            let wanted = count.unwrap_or(listed.len());
-            ensure!(
-                listed.len() >= wanted,
-                "{} lists {} machines, and -n asks for {wanted}",
-                file.display(),
-                listed.len()
-            );
-            Permission::Listed(listed.into_iter().collect())
-        }
-        None if args.yes => Permission::First,
-        None => Permission::Ask,
-    })
+fn permission(
+    args: &RunArgs,
+    count: Option<usize>,
+    hosts: &Hosts,
+    config: &Config,
+) -> anyhow::Result<Permission> {
+    let Some(argument) = &args.nodes else { return Ok(unlisted(args)) };
+    let is_stdin = |path: Option<&PathBuf>| path.is_some_and(|path| path.as_os_str() == "-");
+    ensure!(
+        !(is_stdin(Some(argument)) && is_stdin(args.identity.hosts.as_ref())),
+        "only one of --nodes and --hosts can be read from standard input"
+    );
+    let listed = machine_lists::nodes(argument, hosts, config)?;
+    let wanted = count.unwrap_or(listed.len());
+    ensure!(
+        listed.len() >= wanted,
+        "{} lists {} machines, and -n asks for {wanted}",
+        argument.display(),
+        listed.len()
+    );
+    Ok(Permission::Listed(listed.into_iter().collect()))
+}
+
+/// What allows a machine to be erased if no list does.
+fn unlisted(args: &RunArgs) -> Permission {
+    if args.yes { Permission::First } else { Permission::Ask }
 }

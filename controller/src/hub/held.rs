@@ -117,7 +117,8 @@ impl Held {
                 self.session.name(),
                 MAX_SYNC.as_secs()
             );
-            self.journal = None;
+            // Its thread hangs with the disk.
+            self.journal.take().into_iter().for_each(Journal::abandon);
         }
         self.awaited_since = None;
         self.queue.pop_front().map(|(_, effect)| effect)

@@ -47,6 +47,8 @@ use net::{Net, NetEvent};
 
 /// How often timers are checked when no event arrives.
 const TICK: Duration = Duration::from_millis(50);
+/// The snapshots take at most this part of the hub's time.
+const PUBLISH_SHARE: u32 = 200;
 /// The interval between the controller's heartbeats to the agents.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often the hub tries to bind the well-known port while another process owns it.
@@ -209,7 +211,10 @@ impl Hub {
             shared: Arc::clone(&shared),
             start: Instant::now(),
             beat_at: Instant::now(),
+            has_news: false,
+            ticked_at: None,
             published_at: None,
+            publish_took: Duration::ZERO,
             quit_at: None,
             sockets: GoSockets::bind(&hub_setup.sessions, &names)?,
             _registrations: registrations,
@@ -308,7 +313,11 @@ struct EventLoop {
     shared: Arc<Shared>,
     start: Instant,
     beat_at: Instant,
+    /// Whether anything but heartbeats has arrived since the last tick, and when that was.
+    has_news: bool,
+    ticked_at: Option<Duration>,
     published_at: Option<Instant>,
+    publish_took: Duration,
     quit_at: Option<Instant>,
     /// Dropped before the registrations: the next process that registers a session's name recreates its
     /// socket.
@@ -320,19 +329,18 @@ impl EventLoop {
     fn run(&mut self) -> io::Result<()> {
         loop {
             for (connection, event) in self.net.wait(TICK)? {
+                self.has_news |= !event.is_heartbeat();
                 self.on_event(connection, event);
             }
             self.obey();
-            self.serve_go();
             let now = self.start.elapsed();
             while let Ok((stream, notice)) = self.from_streams.try_recv() {
                 if let Some(held) = self.sessions.values_mut().find(|held| held.streams(stream)) {
                     held.on(Input::Stream(notice), now);
+                    self.has_news = true;
                 }
             }
-            for held in self.sessions.values_mut() {
-                held.on(Input::Tick, now);
-            }
+            self.tick(now);
             // A welcome must be the first message to an agent: heartbeats come after everything that this
             // turn sends.
             self.deliver();
@@ -342,6 +350,20 @@ impl EventLoop {
             if self.quit_at.is_some_and(|at| at.elapsed() > FAREWELL || self.owners.is_empty()) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Lets the sessions take all possible steps: at once after news, and otherwise at the next tick. A
+    /// thousand nodes send a thousand heartbeats per second, and none of them is news.
+    fn tick(&mut self, now: Duration) {
+        let is_due = self.ticked_at.is_none_or(|at| now.saturating_sub(at) >= TICK);
+        if !std::mem::take(&mut self.has_news) && !is_due {
+            return;
+        }
+        self.ticked_at = Some(now);
+        self.serve_go();
+        for held in self.sessions.values_mut() {
+            held.on(Input::Tick, now);
         }
     }
 
@@ -483,17 +505,34 @@ impl EventLoop {
 
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
+            self.has_news = true;
             let (session, input) = match order {
                 Command::Admit { session, admission } => (session, Input::Admit(admission)),
                 Command::Answer { session, node, confirmed } => (session, Input::Answer { node, confirmed }),
                 Command::Quit => {
                     self.quit_at = Some(Instant::now());
+                    self.stop_the_rest();
                     continue;
                 }
             };
             if let Some(held) = self.sessions.get_mut(&session) {
                 held.on(input, self.start.elapsed());
             }
+        }
+    }
+
+    /// Refuses the nodes of lasting sessions once the run itself has ended: nobody resumes it, and they must
+    /// not wait for that.
+    fn stop_the_rest(&mut self) {
+        let has_ended = |name: &String| self.sessions.get(name).is_none_or(|h| h.session.ending().is_some());
+        if !self.sessions.keys().any(has_ended) {
+            return;
+        }
+        let rest = self.owners.iter().filter(|(_, (session, _))| !has_ended(session));
+        let rest: Vec<ConnectionId> = rest.map(|(connection, _)| *connection).collect();
+        for connection in rest {
+            self.refuse(connection, "the run has ended");
+            self.owners.remove(&connection);
         }
     }
 
@@ -570,12 +609,13 @@ impl EventLoop {
         }
     }
 
-    /// Renews the snapshots, at most as often as they are read.
+    /// Renews the snapshots, at most as often as they are read. Those of many nodes are renewed less often.
     fn publish(&mut self) {
-        if self.published_at.is_some_and(|at| at.elapsed() < TICK) {
+        let pause = (self.publish_took * PUBLISH_SHARE).clamp(TICK, HEARTBEAT);
+        if self.published_at.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
-        self.published_at = Some(Instant::now());
+        let began = Instant::now();
         let mut snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, held) in &self.sessions {
             let session = &held.session;
@@ -595,6 +635,8 @@ impl EventLoop {
             snapshots.insert(name.clone(), snapshot);
         }
         drop(snapshots);
+        self.published_at = Some(Instant::now());
+        self.publish_took = began.elapsed();
         self.shared.changed.notify_all();
     }
 

@@ -30,6 +30,9 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 const MAX_MESSAGE: usize = 1 << 20;
 /// The maximum number of hosts that are logged, once each, for a message without proof.
 const MAX_NAMED: usize = 256;
+/// How often silent connections are looked for. Each heartbeat wakes the hub, which must not look at all of
+/// them every time.
+const LOOK: Duration = Duration::from_secs(1);
 /// A proven connection that is silent for this long is dropped; agents send heartbeats far more often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,13 @@ pub(super) enum NetEvent {
     Message(Box<ToController>),
     /// The connection is closed.
     Closed(String),
+}
+
+impl NetEvent {
+    /// Whether it only says that an agent lives, and how far it is.
+    pub(super) fn is_heartbeat(&self) -> bool {
+        matches!(self, Self::Message(message) if matches!(**message, ToController::Heartbeat(_)))
+    }
 }
 
 struct Connection {
@@ -79,6 +89,10 @@ pub(super) struct Net {
     foreign: BTreeSet<IpAddr>,
     /// Connections closed before their pending output was sent.
     unread: BTreeSet<ConnectionId>,
+    /// Connections with output to be written, and those to be closed once it is.
+    unwritten: BTreeSet<ConnectionId>,
+    /// When silent connections were last looked for.
+    looked_at: Instant,
     /// When the log last reported too many connections.
     full: Option<Instant>,
 }
@@ -93,6 +107,8 @@ impl Net {
             next: 1,
             foreign: BTreeSet::new(),
             unread: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+            looked_at: Instant::now(),
             full: None,
         };
         net.listen(listener)?;
@@ -122,7 +138,10 @@ impl Net {
             self.receive(id, &mut happened);
             self.flush(id, &mut happened);
         }
-        self.drop_late(&mut happened);
+        if self.looked_at.elapsed() >= LOOK {
+            self.looked_at = Instant::now();
+            self.drop_late(&mut happened);
+        }
         Ok(happened)
     }
 
@@ -133,18 +152,13 @@ impl Net {
             log::warn!("cannot send to {}: {error}", connection.peer);
             connection.closing = true;
         }
+        self.unwritten.insert(id);
     }
 
     /// Writes all queued output; returns the errors that occurred.
     pub(super) fn flush_all(&mut self) -> Vec<(ConnectionId, NetEvent)> {
         let mut happened = Vec::new();
-        let waiting: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.closing || c.channel.queued() > 0)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
+        for id in std::mem::take(&mut self.unwritten) {
             self.flush(id, &mut happened);
         }
         happened
@@ -154,6 +168,7 @@ impl Net {
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.closing = true;
+            self.unwritten.insert(id);
         }
     }
 
@@ -320,6 +335,9 @@ impl Net {
         match connection.channel.write_to(&mut connection.stream) {
             Ok(_) if connection.closing && connection.channel.queued() == 0 => {
                 self.connections.remove(&id);
+            }
+            Ok(_) if connection.closing || connection.channel.queued() > 0 => {
+                self.unwritten.insert(id);
             }
             Ok(_) => {}
             Err(error) => self.drop_connection(id, error.to_string(), happened),

@@ -3,6 +3,7 @@
 //! The session is the fold of its events ([`ka::session::Book`]), so that `kactl resume` can continue after a
 //! process has ended unexpectedly. `docs/events.md` describes both files.
 
+pub mod commands;
 mod read;
 mod write;
 

@@ -150,7 +150,7 @@ impl Recorded {
 }
 
 /// The directory with this name, or the last one of the session with this name.
-fn find(runs: &Path, name: &str) -> Option<PathBuf> {
+pub(super) fn find(runs: &Path, name: &str) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return None;
     }
@@ -166,7 +166,7 @@ fn find(runs: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// The record decides which disks are erased, so it must belong to this user.
-fn check(path: &Path, is_directory: bool) -> Result<(), ResumeError> {
+pub(super) fn check(path: &Path, is_directory: bool) -> Result<(), ResumeError> {
     let not_ours = |why: &str| ResumeError::NotOurs { path: path.to_owned(), why: why.to_owned() };
     let is =
         fs::symlink_metadata(path).map_err(|source| ResumeError::Read { path: path.to_owned(), source })?;

@@ -107,6 +107,11 @@ impl Journal {
         self.written.load(Ordering::Acquire)
     }
 
+    /// Gives the journal up without waiting for its disk, which may never answer.
+    pub(crate) fn abandon(mut self) {
+        drop(self.thread.take());
+    }
+
     fn append(&mut self, what: &impl Serialize, is_decision: bool, waker: Option<Arc<Waker>>) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let entry = Entry { seq: self.recorded, at: u64::try_from(now).unwrap_or(u64::MAX), what };

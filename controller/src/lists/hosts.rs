@@ -71,6 +71,21 @@ impl Hosts {
         Ok(Self(hosts))
     }
 
+    /// A table of names alone.
+    ///
+    /// # Errors
+    /// The first machine whose name another one has.
+    pub fn of<'a>(names: impl IntoIterator<Item = (Mac, &'a str)>) -> Result<Self, (Mac, &'a str)> {
+        let mut hosts: BTreeMap<Mac, NodeName> = BTreeMap::new();
+        for (mac, name) in names {
+            if hosts.values().any(|known| known.hostname.eq_ignore_ascii_case(name)) {
+                return Err((mac, name));
+            }
+            hosts.insert(mac, NodeName { hostname: name.to_owned(), address: None, cards: Vec::new() });
+        }
+        Ok(Self(hosts))
+    }
+
     /// All machines in it.
     pub fn iter(&self) -> impl Iterator<Item = (Mac, &NodeName)> {
         self.0.iter().map(|(mac, name)| (*mac, name))

@@ -40,6 +40,7 @@ use crate::golden::plan::{self, Planned};
 use crate::hub::entry::Entry;
 use crate::hub::{Hub, HubSetup, SessionSetup, Snapshot};
 use crate::journal::Recorded;
+use crate::lists::node_set;
 use crate::lists::time_of_day::Moment;
 use crate::machines::pins::Pins;
 use crate::machines::record;
@@ -115,6 +116,8 @@ pub enum End {
         undone: Result<(), HookError>,
         /// Machines that were woken and never appeared.
         missing: Vec<String>,
+        /// Machines that were woken, appeared, and had gone before the run began.
+        gone: Vec<String>,
     },
 }
 
@@ -400,7 +403,16 @@ impl<'a> Run<'a> {
             watch::until_booted(booted, &mut session.status, progress, time);
         }
         let missing = self.waking.iter().flat_map(Waking::missing).map(str::to_owned).collect();
-        Ok(End::Held { session: Box::new(session), undone, missing })
+        let gone = self.waking.iter().flat_map(|waking| waking.gone(&session.status));
+        let gone: Vec<String> = gone.map(str::to_owned).collect();
+        if !gone.is_empty() {
+            log::error!(
+                "{} machines had gone before the run began: {}",
+                gone.len(),
+                node_set::fold(gone.iter().map(String::as_str))
+            );
+        }
+        Ok(End::Held { session: Box::new(session), undone, missing, gone })
     }
 }
 
@@ -483,9 +495,10 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
     let spec = SessionSpec {
         only: listed(&request.permission),
         rounds: 1,
+        patience: request.stream.patience.unwrap_or(PATIENCE),
         ..request.stream.session(name, request.wanted, AdmissionPolicy::Lasting(STAGE2_LINGER))
     };
-    // A machine that waits for the tools has nothing to lose: it boots again.
+    // A machine that waits for the tools has nothing to lose: it joins again. So this session has no journal.
     SessionSetup { spec, source, log, booted: None, journal: None, resume: None }
 }
 

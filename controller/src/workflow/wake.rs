@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::lists::node_set;
 use crate::power::target::Target;
 use crate::power::{Action, PowerError, State, act, many};
+use crate::status::RunStatus;
 
 /// Which machines are woken, and how.
 #[derive(Clone, Debug)]
@@ -71,6 +72,17 @@ impl Waking {
         let appeared = self.appeared.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = self.targets.iter().filter(|(mac, _)| !appeared.contains(mac));
         missing.map(|(_, target)| target.label.as_str()).collect()
+    }
+}
+
+impl Waking {
+    /// The machines that appeared and took no part: they had gone before the run began, or were never
+    /// admitted.
+    pub(super) fn gone(&self, status: &RunStatus) -> Vec<&str> {
+        let appeared = self.appeared.lock().unwrap_or_else(PoisonError::into_inner);
+        let told: BTreeSet<Mac> = status.nodes.iter().filter_map(|node| node.mac).collect();
+        let gone = self.targets.iter().filter(|(mac, _)| appeared.contains(mac) && !told.contains(mac));
+        gone.map(|(_, target)| target.label.as_str()).collect()
     }
 }
 
@@ -210,5 +222,10 @@ mod tests {
         let waking = Waking::start(&wake).unwrap();
         waking.appeared.lock().unwrap().insert(Mac([2, 0, 0, 0, 0, 1]));
         assert_eq!(waking.missing(), ["n2"]);
+        // The first has gone again before the run began: the report does not have it.
+        let mut status = RunStatus::new("lab", "lab", std::time::SystemTime::now());
+        assert_eq!(waking.gone(&status), ["n1"]);
+        status.nodes.push(crate::status::NodeStatus::vanished(Mac([2, 0, 0, 0, 0, 1])));
+        assert!(waking.gone(&status).is_empty());
     }
 }

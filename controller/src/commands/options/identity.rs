@@ -8,8 +8,9 @@ use std::time::Duration;
 use ka::session::names::{Names, Naming};
 use rustix::system::uname;
 
+use super::machine_lists;
+use crate::config::Config;
 use crate::lists::hosts::Hosts;
-use crate::lists::list::ListError;
 use crate::values;
 
 /// The nodes' identities.
@@ -17,8 +18,10 @@ use crate::values;
 #[command(next_help_heading = "Names, and the first boot")]
 pub struct IdentityArgs {
     /// Names and static addresses of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
-    /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards
-    #[arg(long, value_name = "FILE")]
+    /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards ('-' reads it
+    /// from standard input); or a list of known machines, such as node[001-120] or @group, which keep their
+    /// names
+    #[arg(long, value_name = "FILE|LIST")]
     pub hosts: Option<PathBuf>,
     /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's name, if it has one), golden
     /// (this machine's name), or a pattern with the number in the chain, from 1: node%d, node%03d
@@ -41,13 +44,18 @@ pub struct IdentityArgs {
 }
 
 impl IdentityArgs {
-    /// Reads the table, if there is one.
+    /// The table, if there is one.
     ///
     /// # Errors
-    /// [`ListError`] with file, line and column.
-    pub fn names(&self) -> Result<Names, ListError> {
-        let hosts = self.hosts.as_deref().map_or(Ok(Hosts::default()), Hosts::read)?;
+    /// The file or the list is invalid.
+    pub fn table(&self, config: &Config) -> anyhow::Result<Hosts> {
+        self.hosts.as_deref().map_or(Ok(Hosts::default()), |argument| machine_lists::hosts(argument, config))
+    }
+
+    /// The names of the nodes.
+    #[must_use]
+    pub fn names(&self, hosts: Hosts) -> Names {
         let golden = uname();
-        Ok(Names::new(hosts.into_names(), self.hostname.clone(), &golden.nodename().to_string_lossy()))
+        Names::new(hosts.into_names(), self.hostname.clone(), &golden.nodename().to_string_lossy())
     }
 }

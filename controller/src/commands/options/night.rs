@@ -9,6 +9,7 @@ use ka::mac::Mac;
 
 use crate::commands::power;
 use crate::config::Config;
+use crate::lists::hosts::Hosts;
 use crate::lists::time_of_day::Moment;
 use crate::power::Action;
 use crate::values;
@@ -51,12 +52,7 @@ impl NightArgs {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn wake(
-        &self,
-        macs: &[Mac],
-        hosts: Option<&PathBuf>,
-        config: &Config,
-    ) -> anyhow::Result<Option<Wake>> {
+    pub fn wake(&self, macs: &[Mac], hosts: &Hosts, config: &Config) -> anyhow::Result<Option<Wake>> {
         let Some(choice) = self.power else { return Ok(None) };
         let directory = power::directory(config, self.bmc.as_ref(), hosts)?;
         let targets = macs.iter().map(|mac| (*mac, directory.target(&mac.to_string()))).collect();

@@ -43,8 +43,9 @@ pub struct RunArgs {
     /// Also serve DHCP, TFTP and HTTP on this interface during the run, as 'kactl pxe --interface IF' does
     #[arg(long, value_name = "IF")]
     pub pxe: Option<String>,
-    /// Erase only the machines listed in FILE, one MAC address per line
-    #[arg(long, value_name = "FILE", conflicts_with = "yes")]
+    /// Erase only these machines: a file with one MAC address per line ('-' reads it from standard input),
+    /// or a list of MAC addresses, names in --hosts and known machines, such as node[001-120] or @group
+    #[arg(long, value_name = "FILE|LIST", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
     /// Erase the first N machines that arrive, without asking
     #[arg(short, long)]
