@@ -161,7 +161,6 @@ mod tests {
     use super::*;
     use crate::status::NodeStatus;
     use ka::failure::{Failure, FailureKind};
-    use ka::notes::Tally;
     use ka::step::Step;
     use std::time::SystemTime;
 

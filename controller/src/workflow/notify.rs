@@ -105,7 +105,6 @@ mod tests {
     use crate::status::NodeStatus;
     use ka::failure::{Failure, FailureKind};
     use ka::mac::Mac;
-    use ka::notes::Tally;
     use ka::step::Step;
     use std::fs;
     use std::time::SystemTime;
