@@ -17,7 +17,7 @@ use site::{SERVES, Site, alive, done, end, kill, lease, wait_for, wait_until};
 #[test]
 fn machines_get_an_address_the_loader_and_their_own_disk() {
     let site = Site::new("a");
-    let pxe = site.serving(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
+    let _pxe = site.serving(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
 
     let offer = site.dhcp();
     for line in ["ip=10.77.0.5", "siaddr=10.77.0.1", "boot_file=lpxelinux.0"] {
@@ -40,7 +40,7 @@ fn machines_get_an_address_the_loader_and_their_own_disk() {
 #[test]
 fn uefi_machines_get_ipxe_and_the_files_over_http() {
     let site = Site::new("f");
-    let pxe = site.serving(&["--interface", "srv"]);
+    let _pxe = site.serving(&["--interface", "srv"]);
     // Option 93, the architecture, and option 175, iPXE's own.
     let (uefi, http, ipxe) = ("0x5d:0007", "0x5d:0010", "0xaf:b10500");
     for (options, file) in [
@@ -92,7 +92,7 @@ fn a_sites_servers_are_told_what_they_need() {
 fn beside_another_server_no_address_is_given() {
     let site = Site::new("h");
     for option in ["--proxy", "--no-dhcp"] {
-        let pxe = site.serving(&["--interface", "srv", option]);
+        let _pxe = site.serving(&["--interface", "srv", option]);
         wait_until("TFTP", || site.tftp("vmlinuz").is_some());
         let mut client =
             site.in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "3", "-T", "1"]);
@@ -104,7 +104,7 @@ fn beside_another_server_no_address_is_given() {
 #[test]
 fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     let site = Site::new("b");
-    let pxe = site.serving(&["--interface", "srv"]);
+    let _pxe = site.serving(&["--interface", "srv"]);
     let own = site.client_mac().pxelinux_name();
 
     let mut run = site.start_run("any");
@@ -164,7 +164,7 @@ fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     drop(pxe);
 
     // A site with its own DHCP server uses the image with the long-lived key, as its server names it.
-    let pxe = site.serving(&["--interface", "srv", "--no-dhcp"]);
+    let _pxe = site.serving(&["--interface", "srv", "--no-dhcp"]);
     wait_until("all.rdz", || site.tftp("all.rdz").is_some());
 }
 
@@ -295,7 +295,7 @@ fn a_taken_port_names_its_holder() {
 #[test]
 fn dnsmasq_has_a_user_and_few_rights() {
     let site = Site::new("m");
-    let pxe = site.serving(&["--interface", "srv"]);
+    let _pxe = site.serving(&["--interface", "srv"]);
     let dnsmasq = wait_for("dnsmasq", || site.dnsmasq());
     let status = fs::read_to_string(format!("/proc/{dnsmasq}/status")).unwrap();
     let field = |name: &str| {
@@ -430,7 +430,7 @@ fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
 #[test]
 fn a_machine_keeps_its_address_whatever_it_calls_itself() {
     let site = Site::new("n");
-    let pxe = site.serving(&["--interface", "srv"]);
+    let _pxe = site.serving(&["--interface", "srv"]);
     let address = |options: &[&str]| {
         let told = site.dhcp_with(options);
         told.lines().find(|line| line.starts_with("ip=")).unwrap().to_owned()
