@@ -24,7 +24,7 @@ pub enum BootedError {
     #[error("{DIRECTORY}/{MESSAGE}: {0}")]
     Message(io::Error),
     /// The controller was not reached.
-    #[error("the controller was told nothing: {0}")]
+    #[error("nothing was reported to the controller: {0}")]
     Unreached(client::HttpError),
     /// Some files could not be removed.
     #[error("cannot remove {0}: {1}")]
@@ -51,7 +51,7 @@ fn tell_within(root: &Path, patience: Duration, pause: Duration) -> Result<(), B
             // The controller knows this token and rejects it: it belongs to another run or another server.
             Err(error) if matches!(error.code(), Some(403 | 404)) => break Err(error),
             Err(error) if start.elapsed() < patience => {
-                log::info!("the controller is told again: {error}");
+                log::info!("reporting to the controller again: {error}");
                 thread::sleep(pause);
             }
             told => break told,

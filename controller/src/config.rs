@@ -325,7 +325,7 @@ mod tests {
             ("[pxe]\nmachine.x = 1\n", "ka.toml:2:13: expected a section [….machine.\"x\"]"),
             ("[pxes]\n", "ka.toml:1:2: unknown field `pxes`"),
             ("[pxe]\naddress = 1\n", "ka.toml:2:11: address: expected a text in quotes"),
-            ("[pxe]\nrouter = \"10.0.0\"\n", "ka.toml:2:10: '10.0.0' is no IPv4 address"),
+            ("[pxe]\nrouter = \"10.0.0\"\n", "ka.toml:2:10: '10.0.0' is not an IPv4 address"),
             (
                 "[pxe]\nrange = \"10.0.0.2,10.0.0.9\"\nrouter = \"10.0.0.5\"\n",
                 "ka.toml:3:10: the router 10.0.0.5 is within",
@@ -344,7 +344,7 @@ mod tests {
             ("[pxe.machine.\"52:54:00:12:34\"]\n", "ka.toml:1:14: expected a hardware address such as"),
             (
                 "[pxe.machine.\"01:00:5e:00:00:01\"]\n",
-                "ka.toml:1:14: '01:00:5e:00:00:01' is no single machine's",
+                "ka.toml:1:14: '01:00:5e:00:00:01' is not a single machine's",
             ),
             ("[pxe.machine.\"52:54:00:12:34:56\"]\nbios = \"x\"\n", "ka.toml:2:8: bios: unknown value"),
             (
@@ -390,10 +390,10 @@ mod tests {
                 vec![("10.1.0.9,10.1.0.255", "255.255.255.0", "10.1.0.1")],
                 "2:9: the range 10.1.0.9,10.1.0.255 is not",
             ),
-            (vec![("10.1.0.9,10.1.0.20", "255.0.255.0", "10.1.0.1")], "3:11: 255.0.255.0 is no netmask"),
+            (vec![("10.1.0.9,10.1.0.20", "255.0.255.0", "10.1.0.1")], "3:11: 255.0.255.0 is not the netmask"),
             (
                 vec![("10.1.0.9,10.1.0.20", "24", "10.1.0.1")],
-                "3:11: '24' is no netmask, such as 255.255.255.0",
+                "3:11: '24' is not a netmask, such as 255.255.255.0",
             ),
             (
                 vec![("10.1.0.9,10.1.0.20", "255.255.255.0", "10.2.0.1")],

@@ -12,13 +12,12 @@ use std::process::{Command, Stdio};
 
 use ka::keys::{JoinKey, KeyPair};
 use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
-use site::{Site, alive, done, end, kill, lease, wait_for, wait_until};
+use site::{SERVES, Site, alive, done, end, kill, lease, wait_for, wait_until};
 
 #[test]
 fn machines_get_an_address_the_loader_and_their_own_disk() {
     let site = Site::new("a");
-    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
 
     let offer = site.dhcp();
     for line in ["ip=10.77.0.5", "siaddr=10.77.0.1", "boot_file=lpxelinux.0"] {
@@ -41,8 +40,7 @@ fn machines_get_an_address_the_loader_and_their_own_disk() {
 #[test]
 fn uefi_machines_get_ipxe_and_the_files_over_http() {
     let site = Site::new("f");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv"]);
     // Option 93, the architecture, and option 175, iPXE's own.
     let (uefi, http, ipxe) = ("0x5d:0007", "0x5d:0010", "0xaf:b10500");
     for (options, file) in [
@@ -94,8 +92,7 @@ fn a_sites_servers_are_told_what_they_need() {
 fn beside_another_server_no_address_is_given() {
     let site = Site::new("h");
     for option in ["--proxy", "--no-dhcp"] {
-        let pxe = site.start_pxe(&["--interface", "srv", option]);
-        pxe.wait_for_line("every machine boots from its disk");
+        let _pxe = site.serving(&["--interface", "srv", option]);
         wait_until("TFTP", || site.tftp("vmlinuz").is_some());
         let mut client =
             site.in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "3", "-T", "1"]);
@@ -107,8 +104,7 @@ fn beside_another_server_no_address_is_given() {
 #[test]
 fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     let site = Site::new("b");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv"]);
     let own = site.client_mac().pxelinux_name();
 
     let mut run = site.start_run("any");
@@ -148,8 +144,7 @@ fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     fs::write(&config, text.replace("[directories]\n", &format!("[directories]\nlib = {scripts:?}\n")))
         .unwrap();
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let pxe = site.serving(&["--interface", "srv"]);
     wait_until("TFTP", || site.tftp("vmlinuz").is_some());
     assert_eq!(site.tftp("all.rdz"), None, "the long-lived secret");
 
@@ -169,8 +164,7 @@ fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     drop(pxe);
 
     // A site with its own DHCP server uses the image with the long-lived key, as its server names it.
-    let pxe = site.start_pxe(&["--interface", "srv", "--no-dhcp"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv", "--no-dhcp"]);
     wait_until("all.rdz", || site.tftp("all.rdz").is_some());
 }
 
@@ -270,8 +264,7 @@ fn another_dnsmasq_on_another_interface_does_no_harm() {
         "--pid-file=",
     ]);
     let mut other = other.stderr(Stdio::null()).spawn().unwrap();
-    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let pxe = site.serving(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
     assert!(!pxe.log().contains("listens there too"), "{}", pxe.log());
     let offer = site.dhcp();
     assert!(offer.lines().any(|line| line == "siaddr=10.77.0.1"), "{offer}");
@@ -302,8 +295,7 @@ fn a_taken_port_names_its_holder() {
 #[test]
 fn dnsmasq_has_a_user_and_few_rights() {
     let site = Site::new("m");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv"]);
     let dnsmasq = wait_for("dnsmasq", || site.dnsmasq());
     let status = fs::read_to_string(format!("/proc/{dnsmasq}/status")).unwrap();
     let field = |name: &str| {
@@ -331,8 +323,7 @@ fn dnsmasq_has_a_user_and_few_rights() {
 #[test]
 fn the_server_has_few_rights_whoever_starts_it() {
     let site = Site::new("p");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let pxe = site.serving(&["--interface", "srv"]);
     wait_for("dnsmasq", || site.dnsmasq());
     let unit =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/ka-pxe.service")).unwrap();
@@ -377,7 +368,7 @@ fn no_other_user_stops_the_server() {
     let site = Site::new("q");
     let run = site.directory.path().join("run");
     let mut pxe = site.start_pxe_with_umask("0000", &["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    pxe.wait_for_line(SERVES);
     assert_eq!(pxe.stop("TERM"), Some(0));
     let open =
         done(Command::new("find").arg(&run).arg(site.boot()).args(["!", "-type", "l", "-perm", "/022"]));
@@ -395,8 +386,7 @@ fn no_other_user_stops_the_server() {
     let mut stranger = hold(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
     let status = wait_for("the stranger's end", || stranger.try_wait().unwrap());
     assert!(!status.success(), "another user holds the lock");
-    let again = site.start_pxe(&["--interface", "srv"]);
-    again.wait_for_line("every machine boots from its disk");
+    let again = site.serving(&["--interface", "srv"]);
     drop(again);
     // Files of another user are named, and not used.
     fs::remove_file(&lock).unwrap();
@@ -415,8 +405,7 @@ fn no_other_user_stops_the_server() {
 #[test]
 fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
     let site = Site::new("flood");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let pxe = site.serving(&["--interface", "srv"]);
     assert!(!pxe.log().contains("cannot limit its requests"), "{}", pxe.log());
     done(&mut site.in_client(&["ip", "addr", "add", "10.77.0.201/24", "dev", "cli"]));
     // Each from a port of its own, as a machine that is reset repeatedly; they continue while another one
@@ -441,8 +430,7 @@ fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
 #[test]
 fn a_machine_keeps_its_address_whatever_it_calls_itself() {
     let site = Site::new("n");
-    let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("every machine boots from its disk");
+    let _pxe = site.serving(&["--interface", "srv"]);
     let address = |options: &[&str]| {
         let told = site.dhcp_with(options);
         told.lines().find(|line| line.starts_with("ip=")).unwrap().to_owned()
@@ -478,8 +466,7 @@ fn what_cannot_be_served_is_refused() {
         assert!(log.contains(message), "{log}");
     }
 
-    let first = site.start_pxe(&["--interface", "srv"]);
-    first.wait_for_line("every machine boots from its disk");
+    let first = site.serving(&["--interface", "srv"]);
     let mut second = site.start_pxe(&["--interface", "srv"]);
     assert_eq!(second.wait(), Some(2));
     assert!(second.log().contains("another kactl pxe is running"), "{}", second.log());

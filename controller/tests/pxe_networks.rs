@@ -10,16 +10,12 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use site::{Pxe, Site, done, end, wait_until};
 
-/// The output once the checks are complete.
-const SERVES: &str = "every machine boots from its disk";
-
 fn file(answer: &Value) -> &str {
     answer["file"].as_str().unwrap_or("nothing at all")
 }
 
 fn serving(site: &Site, args: &[&str]) -> Pxe {
-    let pxe = site.start_pxe(args);
-    pxe.wait_for_line(SERVES);
+    let pxe = site.serving(args);
     wait_until("TFTP", || site.tftp("vmlinuz").is_some());
     pxe
 }
@@ -188,7 +184,7 @@ fn what_does_not_fit_the_interface_is_told_with_its_place() {
     let log = refused(&["--interface", "srv"]);
     for part in [
         "ka.toml:6:9: the range 10.77.0.9,10.77.0.255 is not within the network of srv, 10.77.0.1/24",
-        "ka.toml:7:10: the router 10.78.0.1 is no other host of the network of srv",
+        "ka.toml:7:10: the router 10.78.0.1 is not another host in the network of srv",
         "ka.toml:8:1: the network 10.77.0.0/21 is not behind a relay",
     ] {
         assert!(log.contains(part), "{part} is missing in {log}");

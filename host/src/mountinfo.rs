@@ -74,7 +74,7 @@ pub fn read() -> io::Result<Vec<Mount>> {
 pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
     let text = std::fs::read(path)?;
     parse(&text).map_err(|line| {
-        let what = format!("{}: line {line} is no mount", path.display());
+        let what = format!("{}: line {line} is not a mount", path.display());
         io::Error::new(io::ErrorKind::InvalidData, what)
     })
 }

@@ -35,7 +35,7 @@ pub enum AddressRangeError {
     #[error("expected FIRST,LAST, such as 10.0.0.10,10.0.0.99")]
     Form,
     /// One of the two is not an address.
-    #[error("'{0}' is no IPv4 address")]
+    #[error("'{0}' is not an IPv4 address")]
     Address(String),
     /// The two are in the wrong order.
     #[error("{0} is above {1}")]

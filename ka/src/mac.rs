@@ -18,7 +18,7 @@ pub enum MacError {
     #[error("expected a hardware address such as 52:54:00:12:34:56, found '{0}'")]
     Shape(String),
     /// It is a group address or all zeros.
-    #[error("'{0}' is no single machine's address")]
+    #[error("'{0}' is not a single machine's address")]
     NoMachine(String),
 }
 

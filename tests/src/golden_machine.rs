@@ -11,18 +11,39 @@ use std::thread::{self, JoinHandle};
 
 use ka::disk::description::Description;
 use ka::inventory::identity::DiskIdentity;
-use ka::inventory::{Card, Content, Disk, Inventory};
+use ka::inventory::{Card, Content, Disk, Firmware, Inventory};
 use ka::keys::{JoinKey, KeyPair};
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Storage};
+use ka::plan::{BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinalAction, Loader, Storage};
 use ka::wire::control::Hello;
 use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::session::{Endorse, JoinError, Session};
+use kactl::golden::plan::{Request, WantedDisk};
 
 use crate::chroot::in_chroot;
 use crate::loop_device::{Loop, MIB};
 use crate::process::{program, wait_until};
 use crate::succeed;
 use crate::tool::run;
+
+/// A request for a plan with these disks of a machine that has no kernel.
+#[must_use]
+pub fn plan_request(disks: &[WantedDisk]) -> Request<'_> {
+    Request {
+        run: "r1",
+        disks,
+        exclude_dirs: &[],
+        exclude_disks: &[],
+        own_dirs: Vec::new(),
+        raw: &[],
+        boot_code: &[],
+        scale: false,
+        keep_uuids: false,
+        sizes: &[],
+        stage2: None,
+        boot: BootPlan::new(Loader::None, Firmware::Bios),
+        after: FinalAction::Reboot,
+    }
+}
 
 /// Runs an ignored test of this binary on such a machine.
 ///

@@ -484,8 +484,11 @@ fn one_refused_disk_spares_the_other() {
     for (second, reason) in [
         (plan(&bad, "linux 200\n", vec![]), "the description needs"),
         (plan(&good, "linux fill\n", vec![]), "mean the same disk"),
-        (plan(&bad, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]), "is no mount point"),
-        (plan(&bad, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/a/../b"))]), "is no mount point"),
+        (plan(&bad, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]), "is not a mount point"),
+        (
+            plan(&bad, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/a/../b"))]),
+            "is not a mount point",
+        ),
         (
             plan(
                 &bad,

@@ -7,9 +7,10 @@
 
 use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
-use ka::plan::{BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, FinalAction, Loader, Storage};
+use ka::plan::{BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_tests::chroot::in_chroot;
+use ka_tests::golden_machine::plan_request;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use kactl::commands::desc::{DescArgs, DescCommandError, DescFormat};
@@ -169,22 +170,7 @@ fn wanted(disk: &str, desc: Option<&str>) -> WantedDisk {
 }
 
 fn request(disks: &[WantedDisk]) -> Request<'_> {
-    Request {
-        run: "r1",
-        disks,
-        exclude_dirs: &[],
-        exclude_disks: &[],
-        own_dirs: vec!["/var/lib/ka".into()],
-        raw: &[],
-        boot_code: &[],
-        scale: false,
-        keep_uuids: false,
-        sizes: &[],
-        stage2: None,
-        // These machines have no kernel.
-        boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
-        after: FinalAction::Reboot,
-    }
+    Request { own_dirs: vec!["/var/lib/ka".into()], ..plan_request(disks) }
 }
 
 fn make_plan(disk: &str, desc: Option<&str>, exclude: &[&str]) -> Result<Planned, PlanError> {

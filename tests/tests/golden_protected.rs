@@ -11,10 +11,11 @@ use std::fs;
 
 use ka::disk::description::Description;
 use ka::notes::Tally;
-use ka::plan::{BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinalAction, Loader, Shape, Storage};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Shape, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::unpack::{self, unpack};
 use ka_tests::chroot::in_chroot;
+use ka_tests::golden_machine::plan_request;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use kactl::golden::pack::{self, pack_dir};
@@ -70,22 +71,8 @@ fn plan_this_machine() {
 
 fn planned(disk: &str, exclude: &[&str]) -> Result<Planned, PlanError> {
     let exclude: Vec<_> = exclude.iter().map(Into::into).collect();
-    make(&Request {
-        run: "r1",
-        disks: &[WantedDisk { disk: disk.parse().unwrap(), desc: None }],
-        exclude_dirs: &exclude,
-        exclude_disks: &[],
-        own_dirs: Vec::new(),
-        raw: &[],
-        boot_code: &[],
-        scale: false,
-        keep_uuids: false,
-        sizes: &[],
-        stage2: None,
-        // This machine has no kernel.
-        boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
-        after: FinalAction::Reboot,
-    })
+    let disks = [WantedDisk { disk: disk.parse().unwrap(), desc: None }];
+    make(&Request { exclude_dirs: &exclude, ..plan_request(&disks) })
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl<'a> Conversation<'a> {
         let open = match self.opening() {
             Ok(open) => open,
             Err(reason) => {
-                log::debug!("{} is no viewer: {reason}", self.peer);
+                log::debug!("{} is not a viewer: {reason}", self.peer);
                 return;
             }
         };

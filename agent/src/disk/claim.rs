@@ -208,7 +208,7 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
         let Ok(path) = sysfs::attribute(device, "loop/backing_file") else { continue };
         let Ok(Some(status)) = loops::status(&file) else { continue };
         let Ok(file) = File::open(&path) else {
-            log::info!("{device}: {path} cannot be opened here: whether somebody has locked it is not known");
+            log::info!("{device}: cannot open {path} to see whether it is locked");
             continue;
         };
         let is_it = file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (status.device, status.inode));

@@ -65,11 +65,12 @@ pub enum DiskError {
         output: String,
     },
     /// A mount point that is not an absolute, plain path, or is used twice.
-    #[error("`{0}` is no mount point: expected an absolute path without `..`, once; nothing was written")]
+    #[error("`{0}` is not a mount point: expected an absolute path without `..`, once; nothing was written")]
     MountPoint(String),
     /// A subvolume path that leads outside the file system.
     #[error(
-        "`{0}` is no subvolume: expected a path without `..` and without a slash in front; nothing was written"
+        "`{0}` is not a subvolume: expected a path without `..` and without a slash in front; nothing was \
+         written"
     )]
     Subvolume(String),
     /// A file system that cannot be created.

@@ -25,7 +25,7 @@ use ka_host::sys;
 #[non_exhaustive]
 pub enum KexecError {
     /// The boot loader's configuration names no existing kernel.
-    #[error("no kernel to start can be told from {}", list(.0))]
+    #[error("cannot determine which kernel to start from {}", list(.0))]
     NoEntry(Vec<PathBuf>),
     /// The default entry's files are in none of the places that the boot loader could mean.
     #[error("the boot loader starts {kernel} by default{}, and not all of that is there", behind(.initrd.as_deref()))]

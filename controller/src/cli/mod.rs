@@ -109,7 +109,7 @@ impl Cli {
             })
             .with_context(|| format!("{run}: this kactl no longer accepts its command line"))?;
         let config = Config::load(&again.config)?;
-        log::info!("{run} goes on");
+        log::info!("continuing {run}");
         match &again.command {
             Command::Run(args) => run::run(args, &config, &again.config, Some(recorded)),
             Command::Send(args) => send::run(args, &config, Some(recorded)),

@@ -210,7 +210,7 @@ fn wake(section: &mut Section<'_>) -> Wake {
             .map(value),
         secure_on: section.parse("secure-on", secure_on).map(|located| located.value),
         broadcast: section
-            .parse("broadcast", |text| text.parse().map_err(|_| format!("'{text}' is no IPv4 address")))
+            .parse("broadcast", |text| text.parse().map_err(|_| format!("'{text}' is not an IPv4 address")))
             .map(|located| located.value),
         interface: section.get("interface"),
         port: section.get("port").unwrap_or(WAKE_PORT),

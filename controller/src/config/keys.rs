@@ -27,7 +27,8 @@ pub enum KeyFileError {
     },
     /// Other users can read it, and so could pose as the controller, or join.
     #[error(
-        "others can read the key {} (mode {mode:04o}): make new keys with `kactl init --force`, or `chmod 600` it if surely nobody has",
+        "others can read the key {} (mode {mode:04o}): make new keys with `kactl init --force`, or `chmod \
+         600` it if you are certain that nobody has",
         path.display()
     )]
     Exposed {

@@ -378,14 +378,14 @@ fn servable(path: &Path) -> Result<(), String> {
 }
 
 fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
-    text.parse().map_err(|_| format!("'{text}' is no IPv4 address"))
+    text.parse().map_err(|_| format!("'{text}' is not an IPv4 address"))
 }
 
 fn netmask(text: &str) -> Result<Ipv4Addr, String> {
-    let mask = ipv4(text).map_err(|_| format!("'{text}' is no netmask, such as 255.255.255.0"))?;
+    let mask = ipv4(text).map_err(|_| format!("'{text}' is not a netmask, such as 255.255.255.0"))?;
     let ones = mask.to_bits().leading_ones();
     if mask.to_bits().count_ones() != ones || !(1..=31).contains(&ones) {
-        return Err(format!("{mask} is no netmask of a network, such as 255.255.255.0"));
+        return Err(format!("{mask} is not the netmask of a network, such as 255.255.255.0"));
     }
     Ok(mask)
 }

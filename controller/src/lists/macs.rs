@@ -101,7 +101,7 @@ mod tests {
             ),
             ("525400000001 node1", "macs:1:14: expected the end of the line or a comment, found 'node1'"),
             ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: '52-54-00-00-00-01' is already in line 1"),
-            ("ffffffffffff", "macs:1:1: 'ffffffffffff' is no single machine's address"),
+            ("ffffffffffff", "macs:1:1: 'ffffffffffff' is not a single machine's address"),
         ] {
             assert_eq!(parse(Path::new("macs"), text).unwrap_err().to_string(), message);
         }

@@ -103,7 +103,7 @@ pub enum InterfaceError {
         network: Network,
     },
     /// The router is not a host of the network.
-    #[error("the router {router} is no other host of the network of {name}, {}", addresses(&[*network]))]
+    #[error("the router {router} is not another host in the network of {name}, {}", addresses(&[*network]))]
     Router {
         /// The interface.
         name: String,
@@ -408,7 +408,7 @@ mod tests {
         let lines: Vec<_> = error.lines().collect();
         for (line, part) in lines.iter().zip([
             "the range 10.0.0.9,10.0.1.9 is not within the network of eth0, 10.0.0.1/24",
-            "the router 10.0.1.1 is no other host of the network of eth0, 10.0.0.1/24",
+            "the router 10.0.1.1 is not another host in the network of eth0, 10.0.0.1/24",
             "the network 10.0.0.128/25 is not behind a relay: eth0 is in it, with 10.0.0.1/24",
         ]) {
             assert_eq!(*line, part);
@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{error}");
 
         for (router, part) in
-            [("10.0.0.1", "no other host"), ("10.0.0.200", "within the range 10.0.0.2,10.0.0.254")]
+            [("10.0.0.1", "not another host"), ("10.0.0.200", "within the range 10.0.0.2,10.0.0.254")]
         {
             let pxe = Pxe { router: Some(Located::nowhere(address(router))), ..Pxe::default() };
             let error = networks("eth0", network("10.0.0.1", 24), None, &pxe).unwrap_err().to_string();

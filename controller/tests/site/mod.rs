@@ -22,6 +22,9 @@ pub fn lease(allowed: Allowed) -> Lease {
     Lease::new("kainstall", allowed)
 }
 
+/// The output once the checks are complete.
+pub const SERVES: &str = "every machine boots from its disk";
+
 /// Two namespaces with a wire between them, and ka's directories.
 pub struct Site {
     name: String,
@@ -105,6 +108,13 @@ impl Site {
 
     pub fn start_pxe(&self, args: &[&str]) -> Pxe {
         Pxe::start(&mut self.pxe(args))
+    }
+
+    /// `kactl pxe`, once it serves.
+    pub fn serving(&self, args: &[&str]) -> Pxe {
+        let pxe = self.start_pxe(args);
+        pxe.wait_for_line(SERVES);
+        pxe
     }
 
     pub fn start_pxe_with_umask(&self, umask: &str, args: &[&str]) -> Pxe {

@@ -74,7 +74,8 @@ pub enum Mismatch {
     },
     /// It has no property that could identify it.
     #[error(
-        "nothing tells whether it is the disk that was confirmed: no worldwide name, serial number or place of its own"
+        "it cannot be recognised as the disk that was confirmed: no worldwide name, serial number or place \
+         of its own"
     )]
     Unknown,
 }

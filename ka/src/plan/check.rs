@@ -32,7 +32,7 @@ pub enum FitError {
         makes: FileSystemKind,
     },
     /// A mount point that is no absolute, plain path, or is used twice.
-    #[error("{volume}: `{path}` is no mount point: expected an absolute path without `..`, once")]
+    #[error("{volume}: `{path}` is not a mount point: expected an absolute path without `..`, once")]
     MountPoint {
         /// Which.
         volume: VolumeName,

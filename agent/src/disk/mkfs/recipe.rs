@@ -169,7 +169,7 @@ fn ext_settings(
         if (least..=target.size / 4).contains(&journal) {
             options.extend(["-J".to_owned(), format!("size={}", journal.div_ceil(MB))]);
         } else {
-            left_out.push(format!("a journal of {} is none for its size", InMb(journal)));
+            left_out.push(format!("a journal of {} does not fit its size", InMb(journal)));
         }
     }
     let (stride, width) = (settings.stride / block, settings.stripe_width / block);
@@ -245,7 +245,7 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
         let is_made =
             |name: &String| name == ASCII_CI || made.iter().any(|(_, option)| *option == format!("{name}=1"));
         let lost = features.iter().filter(|name| !is_made(name));
-        left_out.extend(lost.map(|name| format!("the feature {name} is none that this mkfs.xfs makes")));
+        left_out.extend(lost.map(|name| format!("this mkfs.xfs cannot create the feature {name}")));
         for (section, option) in made {
             if let Some((_, options)) = sections.iter_mut().find(|(name, _)| *name == section) {
                 options.push(option);
@@ -430,7 +430,7 @@ mod tests {
         let mut left_out = Vec::new();
         let target = Target { size: 512 * MB, sector: SectorSize::B512, is_esp: false };
         super::xfs(&xfs, "UUID", target, &known, &mut left_out);
-        assert_eq!(left_out, ["the feature bigtime is none that this mkfs.xfs makes"]);
+        assert_eq!(left_out, ["this mkfs.xfs cannot create the feature bigtime"]);
         assert_eq!(
             line(FileSystemKind::Xfs, xfs, 512 * MB, 512, &known),
             "mkfs.xfs -q -f -b size=4096 -m uuid=UUID,crc=1,finobt=0,reflink=1 -i nrext64=0,size=512 -n ftype=1,version=ci -L name"

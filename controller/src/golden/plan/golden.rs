@@ -121,7 +121,7 @@ pub(super) fn left_out(chosen: &[GoldenDisk], meant: &[String]) -> Vec<String> {
         };
         if let Some(mount) = mounts.iter().find(is_on) {
             notes.push(format!(
-                "{disk} is not copied: {} is mounted from it; `-X {disk}` says that this is meant",
+                "{disk} is not copied: {} is mounted from it; confirm this with `-X {disk}`",
                 mount.mount_point.display()
             ));
         }

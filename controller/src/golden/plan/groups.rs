@@ -32,13 +32,15 @@ pub(super) fn members(
         }
         for member in &group.members {
             let mut partitions = disks.iter().flat_map(|disk| &disk.partitions);
-            let partition = partitions.find(|partition| is_same(&partition.node, member)).ok_or_else(|| {
-                unsupported(format!(
-                    "its physical volume {} is no partition of a disk that is copied: give that disk with `-p` too; whole \
+            let partition =
+                partitions.find(|partition| is_same(&partition.node, member)).ok_or_else(|| {
+                    unsupported(format!(
+                        "its physical volume {} is not a partition of a disk that is copied: give that disk \
+                     with `-p` too; whole \
                      disks, arrays and encrypted volumes cannot be physical volumes yet",
-                    member.display()
-                ))
-            })?;
+                        member.display()
+                    ))
+                })?;
             members.insert(partition.node.clone(), id);
         }
     }
@@ -86,7 +88,7 @@ fn add(
         Fate::Made { layout, without } => (layout, *without),
     };
     if let Some(without) = without {
-        planned.lose(NoteKind::Setting, format!("{name} is made without {without}"));
+        planned.lose(NoteKind::Setting, format!("{name} is created without {without}"));
     }
     let layout = match layout {
         GoldenLayout::Of(layout) => layout.clone(),

@@ -121,7 +121,10 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
     let (before, after) = ([disk("sda", "", "1")], [disk("sda", "", "2")]);
     let (_, came) = in_a_further_round(false, &before, &after);
     let reason = came.unwrap_err();
-    assert!(reason.contains("nothing tells") && reason.contains("there is no operator to ask"), "{reason}");
+    assert!(
+        reason.contains("it cannot be recognised") && reason.contains("there is no operator to ask"),
+        "{reason}"
+    );
 
     for yes in [true, false] {
         let (mut session, came) = in_a_further_round(true, &before, &after);
@@ -130,7 +133,7 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
         assert_eq!(plans(&mut session), []);
         let questions = session.questions();
         let [question] = questions.as_slice() else { panic!("{questions:?}") };
-        assert!(question.reason.contains("nothing tells"), "{}", question.reason);
+        assert!(question.reason.contains("it cannot be recognised"), "{}", question.reason);
         session.answer(question.node, yes.then(|| vec![after[0].identity.clone()]));
         session.go_on();
         assert_eq!(plans(&mut session).len(), usize::from(yes));

@@ -42,7 +42,7 @@ pub(super) enum Signature {
 
 /// Text that is not a PARTUUID.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is no PARTUUID")]
+#[error("'{0}' is not a PARTUUID")]
 pub(super) struct BadPartuuid(String);
 
 impl FromStr for Signature {

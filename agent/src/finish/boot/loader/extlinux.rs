@@ -66,7 +66,7 @@ fn boot_code(root: &Path) -> Result<BootCode, Cause> {
     let path = path.ok_or_else(|| Cause::MissingTool { tool: "mbr.bin of Syslinux".to_owned() })?;
     let bytes = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
     if bytes.is_empty() || bytes.len() > mbr::BOOT_CODE {
-        let wrong = format!("is no boot code: {} bytes", bytes.len());
+        let wrong = format!("is not boot code: {} bytes", bytes.len());
         return Err(Cause::NotBootable { path, wrong });
     }
     let mut code = [0; mbr::BOOT_CODE];

@@ -161,7 +161,7 @@ fn root_fault(entry: &str, names: &Names<'_>, needs_root: bool) -> Option<String
     match roots(&line).last() {
         Some(_) if roots(&line).any(is_nodes) => None,
         Some(value) => {
-            Some(format!("starts the kernel with root={value}, which is no file system of this node"))
+            Some(format!("starts the kernel with root={value}, which is not a file system of this node"))
         }
         // Without an initrd it may not be a system at all, but a memory test, for example.
         None => (needs_root && has("initrd")).then(|| "starts the kernel without root=".to_owned()),
@@ -217,8 +217,8 @@ mod tests {
             ("root=LABEL=system", ""),
             ("root=/dev/vda1", ""),
             ("$kernelopts", ""),
-            ("root=/dev/sda1", "root=/dev/sda1, which is no file system of this node"),
-            ("root=LABEL=data", "root=LABEL=data, which is no file system of this node"),
+            ("root=/dev/sda1", "root=/dev/sda1, which is not a file system of this node"),
+            ("root=LABEL=data", "root=LABEL=data, which is not a file system of this node"),
             ("automatic=method:ka,interface:auto rw", "starts the kernel without root="),
             ("rw", "starts the kernel without root="),
             (&*format!("{own} kamethod"), "'kamethod'"),

@@ -58,7 +58,7 @@ pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Caus
                 log::info!("{} is this node's own", path.display());
             }
             (_, None) => warning!("{}: removed, and the copied system has no {program}", path.display()),
-            _ => warning!("{}: removed, no new key of that kind is made", path.display()),
+            _ => warning!("{}: removed; no new key of that kind is created", path.display()),
         }
     }
     renew_initiator(root, list)

@@ -214,11 +214,12 @@ pub(in crate::finish) fn write(root: &Path, plan: &FinishPlan, cards: &Cards<'_>
     if let Some(NodeAddress { address, .. }) = own
         && !addressed
     {
-        warning!("{address} is written down nowhere: no configuration has the golden node's address");
+        warning!("{address} is not configured anywhere: no configuration has the golden node's address");
     }
     if let Some(gateway) = gateway.filter(|_| addressed && !led) {
         warning!(
-            "the gateway {gateway} is written down nowhere: no configuration has a default route beside the address"
+            "the gateway {gateway} is not configured anywhere: no configuration has a default route beside \
+             the address"
         );
     }
     Ok(())
