@@ -198,7 +198,7 @@ impl World<'_> {
         self.after(delay, Event::Disconnected { host, number });
     }
 
-    /// The node's process connects, if it can, and says hello.
+    /// The node's process connects, if it can, and sends a hello.
     pub(super) fn reconnect(&mut self, host: HostId) {
         let node = &mut self.hosts[host];
         let able = node.control.down && node.control.outages == 0 && !node.isolated;

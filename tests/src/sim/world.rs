@@ -139,7 +139,7 @@ pub(super) enum Event {
         life: u32,
     },
     Judge,
-    /// A node says hello for the first time.
+    /// A node sends a hello for the first time.
     Join(HostId),
     /// The operator admits the machines that are there.
     Admit,
@@ -306,7 +306,7 @@ impl<'a> World<'a> {
             Event::Join(host) => {
                 let node = &self.hosts[host];
                 if node.life > 0 || node.control.number > 0 {
-                    // It says hello when it is back.
+                    // It sends a hello when it is back.
                 } else if node.power == Power::Hung {
                     self.after(self.schedule.dead_after, Event::Join(host));
                 } else if node.speaks() {
