@@ -83,8 +83,8 @@ fn check_the_faults_happened(outcomes: &[SimResult]) {
     assert!(tail >= 10, "the tail's death in {tail} % of the schedules");
 }
 
-/// Nodes join one after the other, some uninvited; several rounds; controllers that are killed between any two
-/// effects, and taken over from their events.
+/// Nodes join one after the other, some uninvited; there are several rounds, and controllers that are killed
+/// between any two effects and taken over from their events.
 #[test]
 fn whole_runs_keep_every_invariant() {
     let (mut rounds, mut kills) = (0, 0);

@@ -278,8 +278,7 @@ impl World {
                 life.is_proven |= proof.last.is_some();
             }
             ToAgent::Release { stream } if life.stream() == Some(stream) => life.is_released = true,
-            // A controller that was killed before it had sent the stream gives up a stream that the node does not
-            // know.
+            // A controller killed before it had sent the stream gives up one that the node does not know.
             ToAgent::Abort { stream, .. }
                 if life.at == At::Receiving(stream)
                     || life.at == At::Ready && life.last_stream != Some(stream) =>
