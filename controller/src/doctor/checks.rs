@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka::arch;
 use ka::inventory::Firmware;
 use ka_host::ports::{self as owners, Transport};
 use ka_host::{hardware, system};
@@ -200,6 +201,8 @@ pub(super) fn memory() -> Finding {
 
 /// The system's own loader is installed on the clones by its own tools.
 pub(super) fn boot_loader() -> Finding {
+    let arch::Arch { grub_bios, grub_uefi, .. } = arch::THIS;
+    let packages: Vec<_> = grub_bios.iter().chain([&grub_uefi]).map(|grub| grub.package).collect();
     let tools = ["grub-install", "grub2-install", "bootctl", "extlinux", "lilo"];
     match tools.iter().find(|tool| is_installed(tool)) {
         Some(tool) if tool.starts_with("grub") => {
@@ -212,7 +215,7 @@ pub(super) fn boot_loader() -> Finding {
         None => Finding::warn(
             "boot loader",
             "no tool that installs one was found: the clones would not boot",
-            "apt-get install grub-pc, or grub-efi-amd64 for UEFI",
+            format!("apt-get install grub2-common {}", packages.join(" ")),
         ),
     }
 }
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn versions_of_kernels() {
         for (text, expected) in
-            [("6.1.0-18-amd64", Some((6, 1))), ("5.11", Some((5, 11))), ("next", None), ("6", None)]
+            [("6.1.0-18-cloud", Some((6, 1))), ("5.11", Some((5, 11))), ("next", None), ("6", None)]
         {
             assert_eq!(version(text), expected, "{text}");
         }

@@ -4,7 +4,6 @@
 //! Parsed by hand: clap's derive cannot express an option with one or two values whose occurrences count
 //! separately.
 
-use super::run::DISKS;
 use crate::golden::plan::{WantedBootCode, WantedDisk};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -19,6 +18,9 @@ pub struct DiskArgs {
     /// The `-m` and `-M` options.
     pub boot_code: Vec<WantedBootCode>,
 }
+
+/// The heading of the options for disks and what is copied.
+pub(super) const DISKS: &str = "Disks";
 
 const DISK: &str = "disk";
 const DESC: &str = "desc";

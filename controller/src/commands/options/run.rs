@@ -6,16 +6,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::boot::BootArgs;
-use super::disks::DiskArgs;
+use super::disks::{DISKS, DiskArgs};
 use super::hooks::HookArgs;
 use super::identity::IdentityArgs;
 use super::night::NightArgs;
 use super::stream::StreamArgs;
 use crate::golden::plan::WantedSize;
 use crate::{log_server, values};
-
-/// The heading of the options for disks and what is copied.
-pub(super) const DISKS: &str = "Disks";
 
 const AFTER: &str = "\
 Examples:

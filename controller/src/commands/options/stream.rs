@@ -5,6 +5,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ka::chain::SlowLimits;
 use ka_net::relay::window;
 
@@ -67,6 +68,7 @@ pub struct StreamArgs {
         short,
         long,
         value_name = "FORM",
+        value_parser = forms(),
         default_value = "text",
         conflicts_with = "json",
         help_heading = "Reports"
@@ -75,6 +77,12 @@ pub struct StreamArgs {
     /// Short for '-o json'
     #[arg(long, help_heading = "Reports")]
     pub json: bool,
+}
+
+/// Parses the form of a result; the help explains each.
+fn forms() -> impl TypedValueParser<Value = Form> {
+    let named = Form::ALL.map(|(name, help, _)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(named).try_map(|name| name.parse())
 }
 
 impl StreamArgs {
