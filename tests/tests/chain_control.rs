@@ -288,7 +288,7 @@ fn a_name_is_taken_once() {
     command.args(["--listen", &site.address.to_string()]);
     let mut second = Process::start(&mut command, "second", &site.path(""));
     assert_eq!(second.end(), 2);
-    assert!(second.said().contains("'a' runs on this machine already"), "{}", second.said());
+    assert!(second.said().contains("a session 'a' is already active on this machine"), "{}", second.said());
     // A killed process leaves its name behind.
     first.kill();
     let mut third = site.send("a", 1, ["--file", "/dev/null"]);

@@ -178,7 +178,7 @@ fn go_starts_with_those_who_are_there() {
         (process.end(), process.said())
     };
     let (status, said) = go();
-    assert!(status == 2 && said.contains("no session 'a' waits"), "{said}");
+    assert!(status == 2 && said.contains("no session 'a' is waiting"), "{said}");
     let mut sender = site.send("a", 3, ["--file".as_ref(), file.as_path()]);
     let (status, said) = go();
     assert!(status == 2 && said.contains("no node that the session"), "{said}");
