@@ -97,11 +97,9 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot listen: {0}")]
-        struct Repeats(#[from] std::io::Error);
         let io = std::io::Error::other("no room");
-        let error = Err::<(), _>(Repeats::from(io)).context("nodes cannot come").unwrap_err();
+        let error =
+            Err::<(), _>(io).context("cannot listen: no room").context("nodes cannot come").unwrap_err();
         assert_eq!(words(&error), "nodes cannot come: cannot listen: no room");
     }
 }

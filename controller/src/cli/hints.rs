@@ -1,7 +1,7 @@
 //! The hints below an error in the command line.
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
 
@@ -34,12 +34,8 @@ fn with_subcommand(mut error: clap::Error) -> clap::Error {
 /// Removes the hint to pass an unknown option as a value (`-- --dryrun`): no value of kactl begins with two
 /// dashes, and following the hint would make a description's name of a misspelt safeguard.
 fn without_values(mut error: clap::Error) -> clap::Error {
-    if let Some(ContextValue::StyledStrs(hints)) = error.get(ContextKind::Suggested) {
-        let kept: Vec<_> = hints.iter().filter(|hint| !hint.to_string().contains("-- -")).cloned().collect();
+    if error.kind() == ErrorKind::UnknownArgument {
         error.remove(ContextKind::Suggested);
-        if !kept.is_empty() {
-            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(kept));
-        }
     }
     error
 }

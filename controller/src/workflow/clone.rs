@@ -250,7 +250,8 @@ impl<'a> Run<'a> {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let hub_setup = hub_setup(request, config)?;
+        let pins = Pins::of(Store::of(&config.directories.state).all()?);
+        let hub_setup = HubSetup { pins, ..hub_setup(request, config) };
         log_setup(&hub_setup);
         let responder = Responder::start(&keys.joins(), &hub_setup.side)?;
         let booted = booted(request, config, &hub_setup)?;
@@ -438,7 +439,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
 
 /// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
 /// otherwise. Nodes that tag their frames arrive through another interface.
-fn hub_setup(request: &Request<'_>, config: &Config) -> anyhow::Result<HubSetup> {
+fn hub_setup(request: &Request<'_>, config: &Config) -> HubSetup {
     let stream = &request.stream;
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
@@ -448,14 +449,12 @@ fn hub_setup(request: &Request<'_>, config: &Config) -> anyhow::Result<HubSetup>
         Some(serving) => Entry { own_secret: serving.run_keys, leases: serving.leases },
         None => Entry::default(),
     };
-    let store = Store::of(&config.directories.state);
-    let pins = Pins::of(store.all()?);
-    let machines = Some((store, request.golden.run.to_owned()));
-    let mut hub_setup = HubSetup { entry, machines, pins, ..HubSetup::new(config, stream.listen, interface) };
+    let machines = Some((Store::of(&config.directories.state), request.golden.run.to_owned()));
+    let mut hub_setup = HubSetup { entry, machines, ..HubSetup::new(config, stream.listen, interface) };
     if let Some(recorded) = &request.recorded {
         hub_setup.control = recorded.header.port;
     }
-    Ok(hub_setup)
+    hub_setup
 }
 
 fn log_setup(hub_setup: &HubSetup) {

@@ -62,7 +62,6 @@ fn is_denied(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-            || cause.to_string().contains("(os error 13)")
     })
 }
 

@@ -32,12 +32,15 @@ pub(super) fn run(request: &Request<'_>, config: &Config) -> anyhow::Result<(Che
     if !rustix::process::geteuid().is_root() {
         faults.lack_root("kactl run");
     }
-    let keys = faults.take(keys::load(&config.directories.keys).map_err(Into::into));
+    // Only root may read them.
+    let keys = if faults.is_unprivileged() {
+        None
+    } else {
+        faults.take(keys::load(&config.directories.keys).map_err(Into::into))
+    };
     images(&config.directories, keys.is_some(), &mut faults);
     let planned = golden(request, &config.directories, &mut faults);
-    if let Some(hub_setup) = faults.take(super::hub_setup(request, config)) {
-        faults.take(reach::check(&hub_setup));
-    }
+    faults.take(reach::check(&super::hub_setup(request, config)));
     if request.wait_booted.is_some() {
         faults.take(first_boots(request.golden.after));
     }
