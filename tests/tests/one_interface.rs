@@ -115,7 +115,7 @@ fn the_configuration_names_the_interface_too_and_one_that_is_not_there_is_an_err
     command.args(args(&part)).args(["--interface", "eth7"]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("only on the interface eth7"), "{said}");
+    assert!(!output.status.success() && said.contains("there is no interface eth7"), "{said}");
 }
 
 #[test]
