@@ -88,7 +88,7 @@ fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
         // Only the loader's method led there: the machine has read its boot configuration.
         let menu = mac.replace(':', "-");
         let read = format!("01-{menu} to 10.77.0.");
-        assert!(pxe.log().contains(&read), "{settings}: {read}: {}", pxe.log());
+        pxe.wait_for_line(&read);
     }
 }
 

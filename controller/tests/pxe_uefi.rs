@@ -98,7 +98,6 @@ fn a_uefi_machine_boots_its_disk_in_each_way_that_its_firmware_knows() {
             fs::read(&serial).is_ok_and(|said| String::from_utf8_lossy(&said).contains(BOOTED))
         });
         // Only iPXE's script led there.
-        let read = format!("ipxe/01-{} to 10.77.0.", mac.replace(':', "-"));
-        assert!(pxe.log().contains(&read), "{way}: {read}: {}", pxe.log());
+        pxe.wait_for_line(&format!("ipxe/01-{} to 10.77.0.", mac.replace(':', "-")));
     }
 }

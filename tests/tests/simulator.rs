@@ -192,7 +192,7 @@ fn a_tail_position_that_is_not_frozen_is_noticed() {
 fn a_member_that_leaves_before_the_release_is_noticed() {
     let rules = Rules { hold_until_released: false, ..Rules::default() };
     check_without(rules, 0, "T is verified by all behind");
-    check_without(rules, 468, "nothing stalls");
+    check_without(rules, 562, "only the faulty are expelled");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn runs_on_this_machine() {
     let reason = join_endorsed(&key, &arriving(1, GB), Some(&mut impostor)).err().unwrap();
     assert!(reason.contains("does not have the endorsement key that it names"), "{reason}");
     drop(naming);
-    run.wait_for("is refused: it claims the card 52:54:00:00:00:01", 2);
+    run.wait_for("is rejected: it claims the card 52:54:00:00:00:01", 2);
     receive(&key, Some(&mine));
     assert_eq!(run.end(), 0, "{}", run.said());
 

@@ -527,8 +527,8 @@ impl Schedule {
             + self.dead_after * (80 + 20 * liars);
         let kills = self.faults.iter().filter(|planned| matches!(planned.fault, Fault::Kill { .. })).count();
         let streams = self.rounds + u32::try_from(kills).unwrap_or(0);
-        // Nodes that are away are waited for at the end, and after each takeover.
-        once * streams + Duration::from_secs(130) * (streams - 1)
+        // Nodes that are away are waited for at the end, if no other is heard, and after each takeover.
+        once * streams + Duration::from_secs(130) * streams
     }
 }
 
