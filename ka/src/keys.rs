@@ -250,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn each_use_of_the_join_secret_has_a_key_of_its_own() {
+        let join = JoinKey::generate(&KeyPair::generate().unwrap()).unwrap();
+        let keys = [*join.handshake_secret(), *join.log_secret(), join.secret];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+        assert_eq!(*join.handshake_secret(), keys[0]);
+    }
+
+    #[test]
     fn a_code_is_short_and_forgives_how_it_is_typed() {
         let (one, other) = (code(&[1; 32]), code(&[2; 32]));
         assert!(one.len() == 9 && one.is_ascii() && one != other, "{one} {other}");

@@ -12,27 +12,35 @@ use ka_tests::site::{MIB, Site, reasons};
 #[test]
 fn a_receiver_says_what_it_waits_for_and_gives_up_a_controller_that_has_ended() {
     let site = Site::new();
-    let wire = Wire::new("cut", 2, 1);
-    let (file, gate) = (site.noise("file", MIB, 1), site.gate("gate"));
+    let wire = Wire::new("cut", 3, 1);
+    let file = site.noise("file", MIB, 1);
+    let gates = ["gate1", "gate2"].map(|name| site.gate(name));
     let mut send = site.kactl();
-    send.args(["send", "--json", "--session", "a", "-n", "1", "--listen", &wire::address(0)]);
+    send.args(["send", "--json", "--session", "a", "-n", "2", "--listen", &wire::address(0)]);
     send.args(["--rounds", "1", "--dead-after", "3", "--file"]).arg(&file);
     let mut sender = Process::start(&mut wire.on(0, &send), "sender", &site.path(""));
     sender.wait_for("waits for", 1);
-    let mut receive = site.agent("a", &wire::address(0));
-    // It has read everything, and continues to work.
-    let command =
-        format!("cat > {0}; echo > {0}.all; cat {1}", site.path("out").display(), gate.path().display());
-    receive.args(["--command", &command]);
-    let mut receiver = Process::start(&mut wire.on(1, &receive), "receiver", &site.path(""));
-    // The end of its input signals this: by then, everything is proven.
-    wait_until("everything is there", || site.path("out.all").exists());
+    let receiver = |host: usize| {
+        let (out, gate) = (site.path(&format!("out{host}")), gates[host - 1].path());
+        // It has read everything, and continues to work.
+        let command = format!("cat > {0}; echo > {0}.all; cat {1}", out.display(), gate.display());
+        let mut receive = site.agent("a", &wire::address(0));
+        receive.args(["--command", &command]);
+        Process::start(&mut wire.on(host, &receive), &format!("receiver{host}"), &site.path(""))
+    };
+    let (mut receiver, mut other) = (receiver(1), receiver(2));
+    // The end of their input signals this: by then, everything is proven.
+    wait_until("everything is there", || [1, 2].iter().all(|n| site.path(&format!("out{n}.all")).exists()));
 
     wire.harm(1, Harm { cut: true, ..Harm::default() });
-    // Its copy is complete, and no controller is reachable for the report.
+    // Its copy is complete, and no controller is reachable for the report. The controller hears the other
+    // one; otherwise, it would be cut off itself.
+    let [gate, other_gate] = gates;
     gate.open();
-    assert_eq!(sender.end(), 1, "{}", sender.said());
-    let reason = reasons(&sender).pop().unwrap().unwrap();
+    sender.wait_for("silent", 1);
+    other_gate.open();
+    assert_eq!((other.end(), sender.end()), (0, 1), "{}", sender.said());
+    let reason = reasons(&sender).into_iter().flatten().next().unwrap();
     assert!(reason.contains("silent"), "{reason}");
     let own = "all data is here and written, and it waits for the controller's goodbye";
     receiver.wait_for("the controller at 10.77.0.1", 1);

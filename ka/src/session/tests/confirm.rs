@@ -283,3 +283,22 @@ fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     }
     assert_eq!(session.failure_of(1).step, Step::Finish);
 }
+
+/// A receiver said that it had 10,240 bytes of a stream of 4,608.
+#[test]
+fn a_copy_of_another_length_or_hash_is_a_failure() {
+    let total = crate::seal::Total { length: 4608, hash: [1; 32], sha256: None };
+    for said in
+        [crate::seal::Total { length: 10_240, ..total }, crate::seal::Total { hash: [2; 32], ..total }, total]
+    {
+        let mut session = released();
+        let stream = session.of(1).stream().unwrap();
+        session.book.totals.push((stream, total));
+        session.on_message(NodeId(1), ToController::Complete { stream, total: said });
+        if said == total {
+            assert!(!session.of(1).is_failed());
+        } else {
+            assert_eq!(session.failure_of(1).kind.name(), "wrong_total", "{said:?}");
+        }
+    }
+}
