@@ -304,8 +304,8 @@ proptest! {
     }
 }
 
-/// A size is told in bytes where MB would say the same twice, what helps is said, and so is a place that is
-/// given up.
+/// A size is given in bytes where two sizes would be the same in MB. The message names the remedy, and an
+/// exact start that is given up.
 #[test]
 fn messages_say_what_differs_and_what_helps() {
     let fs = FileSystemPlan::new(FileSystemKind::Ext4);

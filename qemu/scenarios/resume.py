@@ -29,7 +29,7 @@ TABLE = "Write the partition table"
 
 
 class Blows:
-    """What befalls the controller, in this order; each waits for its moment."""
+    """The faults of the controller, in this order; each waits for its moment."""
 
     def __init__(self):
         self.left = [("stage2", kill), ("preparing", kill), ("receiving", kill), ("receiving", reset), ("finishing", kill)]

@@ -55,9 +55,9 @@ impl Service {
     ///
     /// - No DNS, and no other interface, not even the loop.
     /// - It never changes its user: it starts as the right one ([`super::confine`]).
-    /// - A machine keeps one address, whoever asks for it: the card's ROM, iPXE, the agent and the installed
-    ///   system have different client identifiers, and would take four. Nobody is pinged before an address is
-    ///   offered: that takes 3 s each, one after the other.
+    /// - A machine keeps one address. The card's ROM, iPXE, the agent and the installed system send different
+    ///   client identifiers, and would take four. No address is pinged before it is offered: that takes 3 s
+    ///   each, one after the other.
     #[must_use]
     pub fn config(&self) -> String {
         let Self { interface, tftp_root, run, .. } = self;

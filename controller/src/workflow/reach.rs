@@ -10,12 +10,12 @@ use crate::hub::HubSetup;
 use crate::pxe::interface;
 use crate::rendezvous::registry;
 
-/// Checks the place at which a session will listen.
+/// Checks whether a session can listen there.
 ///
 /// # Errors
 /// The interface, the address or the port cannot be used.
-pub(super) fn check(place: &HubSetup) -> anyhow::Result<()> {
-    if let Some(name) = &place.side.interface {
+pub(super) fn check(hub_setup: &HubSetup) -> anyhow::Result<()> {
+    if let Some(name) = &hub_setup.side.interface {
         let found = interface::all().context("cannot list the interfaces")?;
         if !found.iter().any(|interface| interface.name == *name) {
             let names: Vec<_> = found.iter().map(|interface| interface.name.as_str()).collect();
@@ -25,24 +25,24 @@ pub(super) fn check(place: &HubSetup) -> anyhow::Result<()> {
             ));
         }
     }
-    let error = match place.side.listener(place.control) {
+    let error = match hub_setup.side.listener(hub_setup.control) {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse => taken(place),
+        io::ErrorKind::AddrInUse => taken(hub_setup),
         io::ErrorKind::AddrNotAvailable => Err(anyhow!(
             "this machine does not have the address {}: see `ip addr`, and --listen",
-            place.side.address.map(|address| address.to_string()).unwrap_or_default()
+            hub_setup.side.address.map(|address| address.to_string()).unwrap_or_default()
         )),
-        _ => Err(anyhow!("cannot listen on port {}: {}", place.control, words::of_io(&error))),
+        _ => Err(anyhow!("cannot listen on port {}: {}", hub_setup.control, words::of_io(&error))),
     }
 }
 
 /// A port of another session is shared: its process sends nodes on. Another program would not.
-fn taken(place: &HubSetup) -> anyhow::Result<()> {
-    let port = place.control;
-    if registry::serves(&place.sessions, port) {
+fn taken(hub_setup: &HubSetup) -> anyhow::Result<()> {
+    let port = hub_setup.control;
+    if registry::serves(&hub_setup.sessions, port) {
         return Ok(());
     }
     let holder =

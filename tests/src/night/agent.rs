@@ -1,4 +1,4 @@
-//! What befalls the machines, and what their agents do.
+//! The faults of the machines, and what their agents do.
 
 use std::net::{IpAddr, Ipv4Addr};
 

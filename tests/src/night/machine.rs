@@ -55,7 +55,7 @@ pub(super) struct Life {
     pub(super) failure: Option<Failure>,
     /// The controller may repeat what it knows already.
     pub(super) again: bool,
-    /// It does nothing any more, and nobody is told.
+    /// It has stopped, and does not report it.
     pub(super) is_hung: bool,
     /// Its disk never answers.
     pub(super) is_stalled: bool,

@@ -1,8 +1,8 @@
-//! What befalls the machines and the controller in one night.
+//! The faults of the machines and of the controller in one night.
 
 use crate::sim::random::Random;
 
-/// What befalls a machine. Times are in seconds since it began to boot.
+/// A fault of a machine. Times are in seconds since it began to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
